@@ -1,0 +1,19 @@
+# libdpu: every floor of the firmware but main.c. Only the folders in DPDK_DIRS see DPDK's headers, so
+# programs that use none of them link without DPDK (the archive gives only what is asked for).
+DPU_SRC  := $(filter-out dpu/main.c,$(wildcard dpu/*/*.c dpu/*/*/*.c))
+LIBDPU   := $(O)/libdpu.a
+$(LIBDPU): $(DPU_SRC:%.c=$(O)/%.o)
+
+DPDK_SRC := $(wildcard dpu/main.c dpu/port/*.c dpu/flow/*.c dpu/net/lwip*.c dpu/core/mem_eal.c \
+                       dpu/frontend/vhost_blk/*.c)
+DPDK_CFLAGS := $(call pc_cflags,libdpdk)
+DPDK_LIBS   := $(call pc_libs,libdpdk)
+$(DPDK_SRC:%.c=$(O)/%.o): CFLAGS += $(DPDK_CFLAGS) -Wno-pedantic
+LWIP_LIBS   := -llwip
+DPU_LIBS    := -lisal -luring -luuid
+
+ifneq ($(wildcard dpu/main.c),)
+PROGS += $(BIN)/parapet-dpu
+$(BIN)/parapet-dpu: $(O)/dpu/main.o $(LIBDPU) $(LIBCOMMON)
+	$(link) $^ $(DPU_LIBS) $(LWIP_LIBS) $(DPDK_LIBS) $(COMMON_LIBS) $(LDLIBS)
+endif
