@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Long-lived I/O memory, allocated at start: page-aligned, huge pages where the machine has them, zeroed.
+ * Fixed-size buffer pools on top. No allocation per I/O: a pool that is empty means back-pressure.
+ *
+ * Thread: mem_alloc/mem_free any; a pool belongs to one shard.
+ */
+#ifndef DPU_CORE_MEM_H
+#define DPU_CORE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+void *mem_alloc(size_t len_bytes); /* NULL when there is none; aligned to 4096 at least */
+void mem_free(void *p, size_t len_bytes);
+
+struct bufpool; /* count buffers of size_bytes each, 4096-aligned */
+int bufpool_open(size_t size_bytes, uint32_t count, struct bufpool **out);
+void bufpool_close(struct bufpool *bp);
+void *bufpool_get(struct bufpool *bp); /* NULL when empty */
+void bufpool_put(struct bufpool *bp, void *buf);
+uint32_t bufpool_free_count(const struct bufpool *bp);
+size_t bufpool_size_bytes(const struct bufpool *bp);
+
+#endif
