@@ -20,17 +20,17 @@
 enum io_op { IO_READ, IO_WRITE, IO_FLUSH, IO_WRITE_ZEROES, IO_TRIM };
 
 enum io_flag {
-	IO_FUA = 1 << 0,     /* write: durable before it completes */
+	IO_FUA = 1 << 0, /* write: durable before it completes */
 	IO_DEALLOC = 1 << 1, /* write zeroes: space may be freed */
 };
 
 enum io_status {
 	IO_OK = 0,
-	IO_ERR_INVALID,   /* the request itself is wrong */
-	IO_ERR_RANGE,     /* beyond the end of the volume */
-	IO_ERR_NO_SPACE,  /* refused before anything was written */
-	IO_ERR_MEDIA,     /* the data cannot be read back, or was not written: this block, for good */
-	IO_ERR_RETRY,     /* not now (degraded pool with on-degraded = refuse, shutting down): retry later */
+	IO_ERR_INVALID, /* the request itself is wrong */
+	IO_ERR_RANGE, /* beyond the end of the volume */
+	IO_ERR_NO_SPACE, /* refused before anything was written */
+	IO_ERR_MEDIA, /* the data cannot be read back, or was not written: this block, for good */
+	IO_ERR_RETRY, /* not now (degraded pool with on-degraded = refuse, shutting down): retry later */
 	IO_ERR_ABORTED,
 	IO_ERR_INTERNAL,
 	IO_STATUS_COUNT
@@ -46,13 +46,13 @@ struct volume;
 struct io_req {
 	enum io_op op;
 	uint32_t flags;
-	uint32_t vm;          /* from the port or socket it arrived on, never from payload */
+	uint32_t vm; /* from the port or socket it arrived on, never from payload */
 	struct volume *vol;
-	uint64_t off_bytes;   /* multiples of the volume's logical block */
-	uint64_t len_bytes;   /* 0 for flush */
+	uint64_t off_bytes; /* multiples of the volume's logical block */
+	uint64_t len_bytes; /* 0 for flush */
 	const struct iovec *iov; /* read, write: sums to len_bytes. Any alignment */
 	int niov;
-	bool stable;          /* nobody but us can change the bytes until done_fn */
+	bool stable; /* nobody but us can change the bytes until done_fn */
 	enum io_outcome outcome; /* write: set by pipeline/analyze before the volume sees it */
 	void (*done_fn)(struct io_req *req);
 	void *arg;

@@ -35,12 +35,13 @@ enum shard_mode { SHARD_POLLING, SHARD_ADAPTIVE, SHARD_INTERRUPT };
 struct shard_cfg {
 	enum shard_clock clock;
 	enum shard_mode mode;
-	uint64_t seed;  /* of shard_random(); 0: from the kernel */
+	uint64_t seed; /* of shard_random(); 0: from the kernel */
 	unsigned int id;
 };
 
 int shard_open(const struct shard_cfg *cfg, struct shard **out);
-void shard_close(struct shard *sh); /* every poller, timer, task and watch has been removed before */
+void shard_close(
+	struct shard *sh); /* every poller, timer, task and watch has been removed before */
 
 uint64_t shard_now_ns(const struct shard *sh); /* read once per round of the loop */
 uint64_t shard_random(struct shard *sh);
@@ -62,7 +63,7 @@ int shard_wait(struct shard *sh, bool (*cond)(void *arg), void *arg, uint64_t ti
 
 /* ---- pollers: called every round ----------------------------------------------------------------- */
 enum poller_kind {
-	POLLER_BUSY,   /* its source cannot wake a sleeper (memif, a ring): sleeps are 1 ms at most while it is there */
+	POLLER_BUSY, /* its source cannot wake a sleeper (memif, a ring): sleeps are 1 ms at most while it is there */
 	POLLER_SLEEPS, /* its source wakes the shard by a descriptor or a message, or follows from other work */
 };
 
@@ -74,7 +75,8 @@ struct poller {
 	TAILQ_ENTRY(poller) link;
 };
 
-void poller_add(struct shard *sh, struct poller *p, int (*poll_fn)(void *arg), void *arg, enum poller_kind kind);
+void poller_add(struct shard *sh, struct poller *p, int (*poll_fn)(void *arg), void *arg,
+	enum poller_kind kind);
 void poller_del(struct shard *sh, struct poller *p); /* no effect when it is not added */
 
 /* ---- timers: once, at or after a deadline in shard_now_ns() time ------------------------------------ */
@@ -86,7 +88,8 @@ struct timer {
 };
 
 /* (Re-)arms; the timer must have been zeroed once. */
-int timer_arm(struct shard *sh, struct timer *t, uint64_t deadline_ns, void (*fire_fn)(void *arg), void *arg);
+int timer_arm(struct shard *sh, struct timer *t, uint64_t deadline_ns, void (*fire_fn)(void *arg),
+	void *arg);
 void timer_disarm(struct shard *sh, struct timer *t);
 
 /* ---- tasks: once, later in this round or in the next; how completions avoid running inside submit ------- */
@@ -97,7 +100,8 @@ struct task {
 	STAILQ_ENTRY(task) link;
 };
 
-void shard_defer(struct shard *sh, struct task *t, void (*run_fn)(void *arg), void *arg); /* no effect when queued */
+void shard_defer(struct shard *sh, struct task *t, void (*run_fn)(void *arg),
+	void *arg); /* no effect when queued */
 void shard_undefer(struct shard *sh, struct task *t);
 
 /* ---- descriptors (epoll, level-triggered) ------------------------------------------------------------- */

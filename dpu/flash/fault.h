@@ -13,14 +13,15 @@
 #include "dpu/flash/flash.h"
 
 struct fault_rule {
-	enum flash_op op;          /* of this operation ... */
-	bool any_op;               /* ... or of any */
-	uint64_t off, len;         /* touching this range; len 0: anywhere */
-	uint32_t per_million;      /* chance */
-	uint32_t skip, count;      /* let the first `skip` matches pass, then hit `count` (0: for ever) */
-	enum flash_status status;  /* end with this (FLASH_OK: only the delay) */
-	uint64_t delay_ns;         /* before completion; UINT64_MAX: hangs until fault_release() */
-	bool corrupt;              /* reads: flip a bit; writes: store one flipped bit */
+	enum flash_op op; /* of this operation ... */
+	bool any_op; /* ... or of any */
+	uint64_t off, len; /* touching this range; len 0: anywhere */
+	uint32_t per_million; /* chance */
+	uint32_t skip,
+		count; /* let the first `skip` matches pass, then hit `count` (0: for ever) */
+	enum flash_status status; /* end with this (FLASH_OK: only the delay) */
+	uint64_t delay_ns; /* before completion; UINT64_MAX: hangs until fault_release() */
+	bool corrupt; /* reads: flip a bit; writes: store one flipped bit */
 };
 
 /* Takes over inner (closed with it). */
@@ -28,7 +29,7 @@ int fault_open(struct shard *sh, struct flash *inner, bool volatile_cache, struc
 int fault_rule_add(struct flash *f, const struct fault_rule *rule); /* returns its number */
 void fault_rules_clear(struct flash *f);
 void fault_set_gone(struct flash *f, bool gone); /* disappears; comes back as it was */
-void fault_release(struct flash *f);             /* lets hanging I/O complete */
+void fault_release(struct flash *f); /* lets hanging I/O complete */
 void fault_power_cut(struct flash *f);
 struct flash *fault_inner(struct flash *f);
 

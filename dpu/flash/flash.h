@@ -31,30 +31,30 @@ struct shard;
 enum flash_op {
 	FLASH_READ,
 	FLASH_WRITE,
-	FLASH_FLUSH,        /* every write completed before its submission is durable when it completes */
+	FLASH_FLUSH, /* every write completed before its submission is durable when it completes */
 	FLASH_WRITE_ZEROES, /* reads as zeros afterwards */
-	FLASH_DISCARD,      /* a hint; contents undefined afterwards */
+	FLASH_DISCARD, /* a hint; contents undefined afterwards */
 };
 
 enum flash_status {
 	FLASH_OK = 0,
 	FLASH_ERR_TRANSIENT, /* may work when tried again */
-	FLASH_ERR_MEDIA,     /* these blocks, for good; the device goes on */
-	FLASH_ERR_GONE,      /* the device: it will not come back without being opened again */
+	FLASH_ERR_MEDIA, /* these blocks, for good; the device goes on */
+	FLASH_ERR_GONE, /* the device: it will not come back without being opened again */
 	FLASH_STATUS_COUNT
 };
 const char *flash_status_name(enum flash_status s);
 
 struct flash_io {
 	enum flash_op op;
-	uint64_t off;            /* bytes */
-	uint64_t len;            /* bytes; read/write: the sum of iov */
+	uint64_t off; /* bytes */
+	uint64_t len; /* bytes; read/write: the sum of iov */
 	const struct iovec *iov;
-	int niov;                /* up to FLASH_IOV_MAX */
+	int niov; /* up to FLASH_IOV_MAX */
 	void (*done_fn)(struct flash_io *io);
 	void *arg;
 	enum flash_status status;
-	void *priv[4];           /* the back end's while in flight */
+	void *priv[4]; /* the back end's while in flight */
 	TAILQ_ENTRY(flash_io) link; /* the back end's while in flight, the owner's otherwise */
 };
 #define FLASH_IOV_MAX 256
@@ -62,22 +62,24 @@ struct flash_io {
 struct flash_info {
 	char address[256];
 	uint64_t size_bytes;
-	uint32_t block_bytes;   /* 512 or 4096: unit of addressing */
-	uint32_t atomic_bytes;  /* largest aligned write that power loss cannot tear */
-	bool volatile_cache;    /* completed writes may be lost on power loss until flushed */
+	uint32_t block_bytes; /* 512 or 4096: unit of addressing */
+	uint32_t atomic_bytes; /* largest aligned write that power loss cannot tear */
+	bool volatile_cache; /* completed writes may be lost on power loss until flushed */
 	uint32_t depth;
 };
 
 struct flash_opts {
-	uint32_t depth;         /* I/Os in flight at once; 0: 256 */
-	uint32_t block_bytes;   /* 0: what the device says; mem: and files: 512 or 4096 may be chosen, default 4096 */
-	uint32_t atomic_bytes;  /* 0: the physical block size; regular files count as 4096 (an assumption) */
-	bool exclusive;         /* refuse a device another process holds (default use); waits shortly for a killed owner */
+	uint32_t depth; /* I/Os in flight at once; 0: 256 */
+	uint32_t
+		block_bytes; /* 0: what the device says; mem: and files: 512 or 4096 may be chosen, default 4096 */
+	uint32_t
+		atomic_bytes; /* 0: the physical block size; regular files count as 4096 (an assumption) */
+	bool exclusive; /* refuse a device another process holds (default use); waits shortly for a killed owner */
 };
 
 /* Opens an address. -EINVAL (malformed address), -ENOENT, -EBUSY (in use by another owner), -ENODEV, ...: err says. */
-int flash_open(struct shard *sh, const char *address, const struct flash_opts *opts, struct flash **out,
-	struct err *err);
+int flash_open(struct shard *sh, const char *address, const struct flash_opts *opts,
+	struct flash **out, struct err *err);
 /* After the last completion (in flight is an error of the caller: asserts). */
 void flash_close(struct flash *f);
 const struct flash_info *flash_info(const struct flash *f);
@@ -93,7 +95,8 @@ void *flash_window(struct flash *f, uint64_t off, uint64_t len);
 
 /* Counters since open. */
 struct flash_stats {
-	uint64_t reads, writes, flushes, read_bytes, write_bytes, zero_bytes, errors[FLASH_STATUS_COUNT];
+	uint64_t reads, writes, flushes, read_bytes, write_bytes, zero_bytes,
+		errors[FLASH_STATUS_COUNT];
 };
 void flash_stats(const struct flash *f, struct flash_stats *out);
 

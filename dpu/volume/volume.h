@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The storage stack of one pool on one shard: volumes, their location maps, and the paths of reads and writes.
+ *
+ *	pipeline ─▶ volume_submit() ─┬─▶ data area / intermediate area (in place)
+ *	                             └─▶ queue ─▶ stripe log
+ *
+ * Each block of a volume is in one state: unmapped, zero, data, data+log, log, intermediate (DESIGN.md, "The location map").
+ *
+ * Thread: the shard's. store_open, store_close, volume_create/resize/delete wait through shard_wait(): control context only.
+ * volume_submit follows dpu/core/io.h: 0 and req->done_fn once later, or -errno and never (-EAGAIN: as much in flight as the
+ * store was opened for; try again when something completes). Bounds, alignment and state are checked here, whatever the frontend did.
+ * Ownership: the store takes the pool over and closes it; volumes belong to the store.
+ */
+#ifndef DPU_VOLUME_VOLUME_H
+#define DPU_VOLUME_VOLUME_H
+
+#include "dpu/core/io.h"
+#include "dpu/pool/pool.h"
+#include "dpu/queue/queue.h"
+
+enum volume_layout {
+	VOLUME_COPY, /* the patent's: full copy in the data area and fragments in the log */
+	VOLUME_FRAGMENTS, /* fragments only: protected blocks are not in the data area */
+};
+
+struct store;
+struct volume;
+
+struct store_cfg {
+	struct pool *pool; /* fresh from pool_create(), or from pool_open() */
+	enum ec_impl ec;
+	struct queue_cfg queue;
+	uint32_t max_requests; /* in flight; 0: 1024 */
+	uint64_t buffer_bytes; /* bounce and read-modify-write buffers; 0: 64 MiB */
+	bool force; /* open although live stripes are lost: those blocks become media errors */
+};
+
+/*
+ * Opens: scans the log, builds the maps, judges every stripe, raises the epoch, makes recovery's verdict durable (DESIGN.md,
+ * "Recovery's verdict is durable"). -EIO with err naming volumes and blocks where a live stripe has fewer than k' fragments (not with
+ * force). On failure the pool stays the caller's.
+ */
+int store_open(const struct store_cfg *cfg, struct store **out, struct err *err);
+/* Waits for what is in flight, flushes, closes the pool. */
+void store_close(struct store *s);
+struct pool *store_pool(struct store *s);
+struct queue *store_queue(struct store *s);
+
+struct volume_cfg {
+	char name[64]; /* unique in the pool: the device's data path or id, the caller's choice */
+	uint8_t nguid[16]; /* all zero: random */
+	uint64_t size_bytes; /* a multiple of 4096 */
+	uint32_t
+		block_bytes; /* logical block: 4096, or 512; 0: 4096 where the data flash writes 4096 atomically, else 512 */
+	enum volume_layout layout;
+	struct ec_scheme scheme; /* k = 0: the pool's */
+	int data_dev; /* device of the data area */
+	int intermediate_dev; /* device of the intermediate area, != data_dev; POOL_DEV_NONE: none (intermediate writes are refused) */
+};
+
+/* -EEXIST (name), -EINVAL, -ENOSPC, -ERANGE with err. The new volume reads as zeros. Durable on return. */
+int volume_create(
+	struct store *s, const struct volume_cfg *cfg, struct volume **out, struct err *err);
+/* Durable on return; its space is free for others (which read zeros there). -EBUSY with requests in flight. */
+int volume_delete(struct volume *v, struct err *err);
+int volume_grow(struct volume *v, uint64_t size_bytes, struct err *err);
+/* Changes which devices new segments of the data and intermediate area come from; existing ones stay where they are. */
+int volume_set_devs(struct volume *v, int data_dev, int intermediate_dev, struct err *err);
+struct volume *volume_find(struct store *s, const char *name);
+struct volume *volume_first(struct store *s);
+struct volume *volume_next(struct volume *v);
+const struct volume_cfg *volume_cfg(const struct volume *v);
+uint32_t volume_id(const struct volume *v);
+struct store *volume_store(const struct volume *v);
+
+int volume_submit(struct volume *v, struct io_req *req);
+
+enum block_state {
+	BLOCK_UNMAPPED,
+	BLOCK_ZERO,
+	BLOCK_DATA,
+	BLOCK_DATA_LOG,
+	BLOCK_LOG,
+	BLOCK_INTERMEDIATE,
+	BLOCK_STATES
+};
+const char *block_state_name(enum block_state s);
+
+struct volume_stats {
+	uint64_t blocks[BLOCK_STATES]; /* blocks now in each state */
+	uint64_t reads, writes[3], trims, zeroes, flushes; /* writes by io_outcome */
+	uint64_t read_bytes, write_bytes[3];
+	uint64_t from_data, from_log, from_decode, from_intermediate,
+		from_nothing; /* blocks read */
+	uint64_t repaired; /* data-area blocks put right from the log */
+	uint64_t media_errors;
+	uint64_t map_bytes;
+};
+void volume_stats(const struct volume *v, struct volume_stats *out);
+
+struct store_stats {
+	struct stripelog_stats log;
+	struct queue_stats queue;
+	uint64_t data_bytes[POOL_DEVS_MAX],
+		intermediate_bytes[POOL_DEVS_MAX]; /* written, per device */
+	uint64_t requests_in_flight, requests_refused;
+	uint64_t recovery_stripes, recovery_reappended, recovery_lost, recovery_ns;
+};
+void store_stats(const struct store *s, struct store_stats *out);
+
+/* What happened, for the operator. Called on the shard; text is valid during the call. */
+enum store_event_kind {
+	STORE_EVENT_DEV_FAILED,
+	STORE_EVENT_DEGRADED,
+	STORE_EVENT_SPACE_LOW,
+	STORE_EVENT_NO_SPACE,
+	STORE_EVENT_DATA_AREA_LOST,
+	STORE_EVENT_REPAIRED,
+	STORE_EVENT_MEDIA_ERROR,
+	STORE_EVENT_RECOVERED
+};
+void store_on_event(struct store *s,
+	void (*event_fn)(
+		void *arg, enum store_event_kind kind, const char *object, const char *text),
+	void *arg);
+
+#endif
