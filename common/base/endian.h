@@ -13,22 +13,22 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ENDIAN_TYPE(order, bits)                                                                   \
-	typedef struct {                                                                           \
-		uint8_t b[bits / 8];                                                               \
-	} order##bits;                                                                             \
-	static inline order##bits to_##order##bits(uint##bits##_t v)                               \
-	{                                                                                          \
-		order##bits r;                                                                     \
-		v = hto##order##bits(v);                                                           \
-		memcpy(r.b, &v, sizeof(v));                                                        \
-		return r;                                                                          \
-	}                                                                                          \
-	static inline uint##bits##_t from_##order##bits(order##bits r)                             \
-	{                                                                                          \
-		uint##bits##_t v;                                                                  \
-		memcpy(&v, r.b, sizeof(v));                                                        \
-		return order##bits##toh(v);                                                        \
+#define ENDIAN_TYPE(order, bits)                                       \
+	typedef struct {                                               \
+		uint8_t b[bits / 8];                                   \
+	} order##bits;                                                 \
+	static inline order##bits to_##order##bits(uint##bits##_t v)   \
+	{                                                              \
+		order##bits r;                                         \
+		v = hto##order##bits(v);                               \
+		memcpy(r.b, &v, sizeof(v));                            \
+		return r;                                              \
+	}                                                              \
+	static inline uint##bits##_t from_##order##bits(order##bits r) \
+	{                                                              \
+		uint##bits##_t v;                                      \
+		memcpy(&v, r.b, sizeof(v));                            \
+		return order##bits##toh(v);                            \
 	}
 
 ENDIAN_TYPE(le, 16)

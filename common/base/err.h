@@ -13,9 +13,9 @@
 #define COMMON_BASE_ERR_H
 
 struct err {
-	int code;         /* -errno, what the function returned */
-	char object[96];  /* "vm web1", "flash f3": what the complaint is about */
-	char field[48];   /* "size", "path": "" where it is the object as a whole */
+	int code; /* -errno, what the function returned */
+	char object[96]; /* "vm web1", "flash f3": what the complaint is about */
+	char field[48]; /* "size", "path": "" where it is the object as a whole */
 	char reason[320]; /* what is wrong and what is allowed */
 };
 

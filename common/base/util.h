@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ARRAY_LEN(a)            (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)               ((a) < (b) ? (a) : (b))
-#define MAX(a, b)               ((a) > (b) ? (a) : (b))
-#define DIV_ROUND_UP(n, d)      (((n) + (d) - 1) / (d))
-#define ROUND_UP(n, d)          (DIV_ROUND_UP(n, d) * (d))
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define DIV_ROUND_UP(n, d)              (((n) + (d)-1) / (d))
+#define ROUND_UP(n, d)                  (DIV_ROUND_UP(n, d) * (d))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* Scope-local clean-up: "autofree char *s = strdup(...);", "autoclose int fd = open(...);". */
 static inline void autofree_fn(void *p)

@@ -12,8 +12,8 @@ static void sizes_are_parsed_in_binary_units(void **state)
 	static const struct {
 		const char *text;
 		uint64_t bytes;
-	} good[] = {{"0", 0}, {"4096", 4096}, {"1K", 1024}, {"10G", 10ULL << 30}, {"512MiB", 512ULL << 20},
-		{"3 TiB", 3ULL << 40}, {"7b", 7}};
+	} good[] = {{"0", 0}, {"4096", 4096}, {"1K", 1024}, {"10G", 10ULL << 30},
+		{"512MiB", 512ULL << 20}, {"3 TiB", 3ULL << 40}, {"7b", 7}};
 	static const char *const bad[] = {"", "x", "-1", "1X", "1iB", "1KiBs", " 1", "1.5G"};
 	uint64_t v;
 
