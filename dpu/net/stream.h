@@ -52,8 +52,8 @@ struct stream_addr {
 
 /* What a stream tells its owner. Both are required. */
 struct stream_events {
-	/* Bytes or the end of the stream can be received and receiving is not paused. Level-triggered: it is called once per round
-	 * while that is so. Also the first call after an outgoing connection is established may come without bytes. */
+	/* Bytes or the end of the stream can be received and receiving is not paused. Level-triggered: it is called once per
+	 * round while that is so, until stream_recv() has returned 0. */
 	void (*readable_fn)(struct stream *s, void *arg);
 	/* The connection is dead (reset, timeout, error: err < 0). Once, and nothing after it: what was received and
 	 * not taken is lost, everything queued has been done with an error. The peer's orderly end is no death: it is
@@ -79,7 +79,8 @@ void stream_set_events(struct stream *s, const struct stream_events *ev, void *a
 const struct stream_addr *stream_peer(const struct stream *s);
 const struct stream_addr *stream_local(const struct stream *s);
 
-/* Receives into iov as much as is there: > 0 bytes; 0 the peer has ended its side; -EAGAIN nothing now; -errno dead. Fewer
+/* Receives into iov as much as is there: > 0 bytes; 0 the peer has ended its side; -EAGAIN nothing now; other -errno:
+ * dead (closed_fn follows from the loop, unless the stream is given up before). Fewer
  * bytes than asked for usually means that there is no more now. */
 ssize_t stream_recv(struct stream *s, const struct iovec *iov, int niov);
 /* The next received bytes in place: > 0 of them at *p, valid until stream_consume(), stream_recv() or close; otherwise as
@@ -135,7 +136,7 @@ struct stream_ops {
 	ssize_t (*recv)(struct stream *s, const struct iovec *iov, int niov);
 	ssize_t (*borrow)(struct stream *s, const void **p); /* optional, with consume */
 	void (*consume)(struct stream *s, size_t len_bytes);
-	void (*set_reading)(struct stream *s, bool on); /* pause, resume */
+	void (*set_reading)(struct stream *s, bool on); /* pause, resume; off at death */
 	/* Send as much of the queue as goes (stream_tx_gather, stream_tx_advance), and when it is empty and s->shut is
 	 * set and not yet done, end our side. Called from a task after stream_send() and stream_shutdown(); the provider
 	 * calls it itself, through stream_push(), when the connection can take more. Dies through stream_died(). */
@@ -163,6 +164,7 @@ struct stream {
 	size_t unsent_bytes;
 	struct task push_task;
 	uint32_t refs; /* 1 for the owner, 1 per callback frame */
+	int failed; /* to die of, from the loop */
 	bool paused, shut, dead, given_up;
 };
 
@@ -182,12 +184,14 @@ struct stream_listener {
 void stream_init(struct stream *s, const struct stream_ops *ops, struct shard *sh);
 void stream_listener_init(
 	struct stream_listener *l, const struct stream_listener_ops *ops, struct shard *sh);
-/* A connection is established: counts, applies max_conns, calls accept_fn. 0, or -errno after ops->detach(s, true) and
- * ops->destroy(s): the stream is gone. */
+/* A connection is established: counts, applies max_conns, calls accept_fn. 0, or -errno after ops->detach(s, true): the
+ * stream is gone, unless the provider holds it. Also after 0 it may have been given up by its owner already: hold it. */
 int stream_accepted(struct stream_listener *l, struct stream *s);
 void stream_readable(struct stream *s); /* calls readable_fn unless paused, dead or given up */
 void stream_push(struct stream *s); /* calls ops->push unless dead or given up */
-void stream_died(struct stream *s, int err); /* fails the queue, calls closed_fn; once */
+void stream_died(
+	struct stream *s, int err); /* from the loop: fails the queue, calls closed_fn; once */
+void stream_fail_later(struct stream *s, int err); /* from anywhere: stream_died() from the loop */
 /* The unsent pieces, at most max; returns how many. */
 int stream_tx_gather(struct stream *s, struct iovec *iov, int max);
 /* The first len_bytes of the queue have been taken (copied, or acknowledged): done_fn of what is complete. The
@@ -196,6 +200,8 @@ int stream_tx_gather(struct stream *s, struct iovec *iov, int max);
 void stream_tx_advance(struct stream *s, size_t len_bytes);
 void stream_hold(struct stream *s);
 void stream_drop(struct stream *s);
+void stream_listener_hold(struct stream_listener *l);
+void stream_listener_drop(struct stream_listener *l);
 void stream_count_rx(struct stream *s, size_t len_bytes);
 
 #endif
