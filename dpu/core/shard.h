@@ -46,6 +46,7 @@ void shard_close(
 uint64_t shard_now_ns(const struct shard *sh); /* read once per round of the loop */
 uint64_t shard_random(struct shard *sh);
 unsigned int shard_id(const struct shard *sh);
+bool shard_is_virtual(const struct shard *sh);
 void shard_set_mode(struct shard *sh, enum shard_mode mode);
 
 /* One round: messages, due timers, tasks, pollers, descriptors. True when any of them did something. Never sleeps. */
@@ -57,7 +58,8 @@ void shard_stop(struct shard *sh); /* any thread, also from a signal handler */
 /*
  * Runs rounds until cond(arg) is true: for control work (opening a pool, creating a volume) that is written
  * straight down. The poller, task or message this is called from is not entered again meanwhile; all others run.
- * Not for the data path. -ETIMEDOUT after timeout_ns (0: never).
+ * Not for the data path. -ETIMEDOUT after timeout_ns (0: never); -EDEADLK under virtual time
+ * when nothing is left that could make it true.
  */
 int shard_wait(struct shard *sh, bool (*cond)(void *arg), void *arg, uint64_t timeout_ns);
 
@@ -97,7 +99,7 @@ struct task {
 	void (*run_fn)(void *arg);
 	void *arg;
 	bool queued;
-	STAILQ_ENTRY(task) link;
+	TAILQ_ENTRY(task) link;
 };
 
 void shard_defer(struct shard *sh, struct task *t, void (*run_fn)(void *arg),
@@ -120,7 +122,7 @@ void fd_watch_del(struct shard *sh, struct fd_watch *w);
 
 /* ---- messages: run fn(arg) on the shard's thread, in order; any thread; wakes a sleeper ----------------- */
 int shard_post(struct shard *sh, void (*fn)(void *arg), void *arg); /* -ENOMEM */
-/* The same, and waits until it has run. Not from the shard's own thread. */
+/* The same, and waits until it has run. Not from the shard's own thread, nor once the shard has stopped for good. */
 int shard_call(struct shard *sh, void (*fn)(void *arg), void *arg);
 
 #endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dpu/core/crc32c.h"
+#include "dpu/core/io.h"
+#include "dpu/core/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Bit by bit, from the polynomial: the twin that the fast one is held against. */
+static uint32_t crc32c_slow(const uint8_t *p, size_t n)
+{
+	uint32_t crc = 0xffffffffu;
+
+	while (n--) {
+		crc ^= *p++;
+		for (int i = 0; i < 8; i++)
+			crc = (crc >> 1) ^ (crc & 1 ? 0x82f63b78u : 0);
+	}
+	return ~crc;
+}
+
+static void crc32c_has_the_published_check_value(void **state)
+{
+	uint8_t zeros[32] = {0};
+
+	assert_int_equal(crc32c("123456789", 9), 0xe3069283);
+	assert_int_equal(crc32c(zeros, sizeof(zeros)), 0x8a9136aa); /* RFC 3720, B.4 */
+	assert_int_equal(crc32c("", 0), 0);
+}
+
+static void crc32c_in_pieces_of_any_length_equals_the_slow_one(void **state)
+{
+	uint8_t buf[9000];
+	uint64_t r = 88172645463325252ull;
+
+	for (size_t i = 0; i < sizeof(buf); i++) {
+		r ^= r << 13, r ^= r >> 7, r ^= r << 17;
+		buf[i] = (uint8_t)r;
+	}
+	for (size_t len = 0; len < sizeof(buf); len = len * 2 + 1) {
+		uint32_t want = crc32c_slow(buf + 3, len - (len > 3 ? 3 : len));
+		size_t n = len - (len > 3 ? 3 : len);
+		uint32_t crc = CRC32C_INIT;
+
+		assert_int_equal(crc32c(buf + 3, n), want);
+		for (size_t at = 0, step = 1; at < n; at += step, step = step * 3 + 1) {
+			if (step > n - at)
+				step = n - at;
+			crc = crc32c_add(crc, buf + 3 + at, step);
+		}
+		assert_int_equal(crc32c_end(crc), want);
+	}
+}
+
+static void memory_is_aligned_zeroed_and_writable(void **state)
+{
+	static const size_t sizes[] = {1, 4096, 5000, (2u << 20) - 1, 2u << 20, (5u << 20) + 1};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint8_t *p = mem_alloc(sizes[i]);
+
+		assert_non_null(p);
+		assert_int_equal((uintptr_t)p % 4096, 0);
+		for (size_t at = 0; at < sizes[i]; at += 4096)
+			assert_int_equal(p[at], 0);
+		memset(p, 0xa5, sizes[i]);
+		mem_free(p, sizes[i]);
+	}
+	mem_free(NULL, 4096);
+	assert_null(mem_alloc(0));
+	assert_null(mem_alloc(SIZE_MAX));
+	assert_null(mem_alloc(SIZE_MAX / 4));
+}
+
+static void a_buffer_pool_gives_each_buffer_once_and_then_says_no(void **state)
+{
+	enum { N = 700 };
+	uint8_t *bufs[N];
+	struct bufpool *bp;
+
+	assert_int_equal(bufpool_open(0, 1, &bp), -EINVAL);
+	assert_int_equal(bufpool_open(4096, 0, &bp), -EINVAL);
+	assert_int_equal(bufpool_open(SIZE_MAX / 2, 100, &bp), -EINVAL);
+	assert_int_equal(bufpool_open(5000, N, &bp), 0);
+	assert_int_equal(bufpool_size_bytes(bp), 8192);
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(bufpool_free_count(bp), N - i);
+		bufs[i] = bufpool_get(bp);
+		assert_non_null(bufs[i]);
+		assert_int_equal((uintptr_t)bufs[i] % 4096, 0);
+		memset(bufs[i], i, 8192);
+	}
+	assert_null(bufpool_get(bp));
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(bufs[i][0], i & 0xff);
+		assert_int_equal(bufs[i][8191], i & 0xff);
+		bufpool_put(bp, bufs[i]);
+	}
+	assert_ptr_equal(bufpool_get(bp), bufs[N - 1]); /* the warmest first */
+	bufpool_put(bp, bufs[N - 1]);
+	bufpool_close(bp);
+	bufpool_close(NULL);
+}
+
+static void statuses_and_operations_have_names(void **state)
+{
+	for (int s = 0; s < IO_STATUS_COUNT; s++) {
+		assert_non_null(io_status_name(s));
+		assert_string_not_equal(io_status_name(s), "unknown");
+	}
+	assert_string_equal(io_status_name(IO_STATUS_COUNT), "unknown");
+	assert_string_equal(io_op_name(IO_TRIM), "trim");
+	assert_string_equal(io_op_name((enum io_op)99), "unknown");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(crc32c_has_the_published_check_value),
+		cmocka_unit_test(crc32c_in_pieces_of_any_length_equals_the_slow_one),
+		cmocka_unit_test(memory_is_aligned_zeroed_and_writable),
+		cmocka_unit_test(a_buffer_pool_gives_each_buffer_once_and_then_says_no),
+		cmocka_unit_test(statuses_and_operations_have_names),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
