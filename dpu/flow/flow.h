@@ -25,12 +25,12 @@
 struct flow;
 
 struct flow_cfg {
-	struct port *port;        /* the VF's; one flow per port */
-	struct port *uplink;      /* or NULL */
-	const char *vm;           /* name, for listings; copied */
-	uint32_t card_ip;         /* IPv4 in host order */
-	uint8_t card_mac[6];      /* all zero: flow_card_mac() */
-	bool software_only;       /* do not try hardware */
+	struct port *port; /* the VF's; one flow per port */
+	struct port *uplink; /* or NULL */
+	const char *vm; /* name, for listings; copied */
+	uint32_t card_ip; /* IPv4 in host order */
+	uint8_t card_mac[6]; /* all zero: flow_card_mac() */
+	bool software_only; /* do not try hardware */
 };
 
 /* The card's MAC address on a VF: derived from VF name and address, so that it survives a restart of the card. */
@@ -42,13 +42,13 @@ void flow_close(struct flow *f); /* NULL is allowed */
 struct flow_rule_info {
 	char vm[64];
 	char port[PORT_NAME_MAX];
-	char match[64];           /* "tcp 10.0.0.2 port 4420" */
-	char action[32];          /* "card", "uplink" */
-	char provider[24];        /* "rte_flow transfer", "rte_flow queue 1", "software" */
-	char reason[128];         /* software: why hardware did not take it; else empty */
-	bool hw_counted;          /* the device counts this rule */
+	char match[64]; /* "tcp 10.0.0.2 port 4420" */
+	char action[32]; /* "card", "uplink" */
+	char provider[24]; /* "rte_flow transfer", "rte_flow queue 1", "software" */
+	char reason[128]; /* software: why hardware did not take it; else empty */
+	bool hw_counted; /* the device counts this rule */
 	uint64_t hw_packets, hw_bytes;
-	uint64_t packets, bytes;  /* that came up to the card's processors and matched */
+	uint64_t packets, bytes; /* that came up to the card's processors and matched */
 };
 
 /* Rule i, in the order they are tried; -ENOENT beyond the last. Asks the device for its counters. */

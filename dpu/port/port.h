@@ -57,11 +57,11 @@ bool port_eal_has_hugepages(void); /* after port_eal_init() */
 struct port_set_cfg {
 	struct shard *shard;
 	const char *uplinks[PORT_UPLINKS_MAX]; /* device names, as EAL knows them, or p0, p1 */
-	unsigned int nuplinks;                 /* 0: frames that are not for the card are dropped and counted */
-	uint32_t mbufs;                        /* frame buffers of each port; 0: 4096 */
-	uint32_t fdb_entries;                  /* MAC addresses learnt at most; 0: 4096 */
-	uint32_t fdb_age_s;                    /* forgotten after; 0: 300 */
-	bool interrupts;                       /* ask for Rx interrupts where the driver has them */
+	unsigned int nuplinks; /* 0: frames that are not for the card are dropped and counted */
+	uint32_t mbufs; /* frame buffers of each port; 0: 4096 */
+	uint32_t fdb_entries; /* MAC addresses learnt at most; 0: 4096 */
+	uint32_t fdb_age_s; /* forgotten after; 0: 300 */
+	bool interrupts; /* ask for Rx interrupts where the driver has them */
 };
 
 /* Takes over every Ethernet device EAL has found, configures and starts it and adds its poller. */
@@ -73,7 +73,8 @@ void port_set_close(struct port_set *ps);
 int port_attach(struct port_set *ps, const char *devargs, struct err *e);
 
 unsigned int port_count(const struct port_set *ps);
-struct port *port_at(const struct port_set *ps, unsigned int i); /* i < port_count(); order is stable */
+struct port *port_at(
+	const struct port_set *ps, unsigned int i); /* i < port_count(); order is stable */
 /* By device name, representor name (pf0vf3, or vf3 when only one PF has it), or NULL. */
 struct port *port_find(const struct port_set *ps, const char *name);
 struct port *port_uplink(const struct port_set *ps); /* the first, or NULL */
@@ -83,29 +84,30 @@ struct port *port_uplink(const struct port_set *ps); /* the first, or NULL */
 enum port_role { PORT_ROLE_VF, PORT_ROLE_UPLINK };
 
 struct port_info {
-	char name[PORT_NAME_MAX];   /* of the device */
-	char vf_name[24];           /* pf0vf3 for a representor, else empty */
+	char name[PORT_NAME_MAX]; /* of the device */
+	char vf_name[24]; /* pf0vf3 for a representor, else empty */
 	const char *driver;
 	enum port_role role;
-	unsigned int index;         /* in the set */
+	unsigned int index; /* in the set */
 	uint16_t ethdev_id;
 	uint8_t mac[6];
 	bool link_up;
 	bool rx_interrupts;
 	uint16_t rx_queues;
-	uint16_t vlan_domain;       /* L2 domain, 0: private */
+	uint16_t vlan_domain; /* L2 domain, 0: private */
 };
 
 struct port_stats {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
-	uint64_t to_card;           /* frames the steer function gave to the card */
-	uint64_t forwarded;         /* frames that left through another port, copies of a flood counted once */
+	uint64_t to_card; /* frames the steer function gave to the card */
+	uint64_t
+		forwarded; /* frames that left through another port, copies of a flood counted once */
 	uint64_t flooded;
-	uint64_t drop_steer;        /* addressed to the card, but nothing the card serves */
-	uint64_t drop_bridge;       /* malformed, link-local, or nowhere to go */
-	uint64_t drop_isolation;    /* known to be behind a VF of another domain */
+	uint64_t drop_steer; /* addressed to the card, but nothing the card serves */
+	uint64_t drop_bridge; /* malformed, link-local, or nowhere to go */
+	uint64_t drop_isolation; /* known to be behind a VF of another domain */
 	uint64_t drop_tx_full;
-	uint64_t drop_device;       /* as counted by the device: missed, no buffer, errors */
+	uint64_t drop_device; /* as counted by the device: missed, no buffer, errors */
 	uint64_t link_downs, reattached;
 };
 
@@ -120,7 +122,8 @@ enum port_verdict { PORT_FORWARD, PORT_CARD, PORT_DROP };
 /* Judges each frame received on a VF port. len_bytes is the first segment's; the whole frame may be longer.
  * Without one everything is forwarded. NULL takes it away. */
 void port_steer_set(struct port *p,
-	enum port_verdict (*steer_fn)(void *arg, const uint8_t *frame, size_t len_bytes), void *arg);
+	enum port_verdict (*steer_fn)(void *arg, const uint8_t *frame, size_t len_bytes),
+	void *arg);
 /* Gets the frames judged PORT_CARD, each in one piece, and owns them. NULL takes it away: they are dropped then. */
 void port_card_set(struct port *p, void (*card_fn)(void *arg, struct rte_mbuf *pkt), void *arg);
 
