@@ -135,7 +135,7 @@ static int address_of(const char *path, struct sockaddr_un *sa, struct err *e)
 	if (!path[0] || strlen(path) >= sizeof(sa->sun_path))
 		return err_set(e, -EINVAL, "control socket", "path",
 			"'%s' is empty or longer than %zu", path, sizeof(sa->sun_path) - 1);
-	strcpy(sa->sun_path, path);
+	memcpy(sa->sun_path, path, strlen(path) + 1);
 	return 0;
 }
 

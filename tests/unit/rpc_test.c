@@ -4,6 +4,7 @@
 #include "common/rpc/client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -247,7 +248,7 @@ static void *card_main(void *arg)
 				answer(&c, m.frame->request, card);
 			rpc_msg_clear(&m);
 		}
-		usleep(200);
+		poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 100);
 	} while (rc == 0 || rc == -EAGAIN);
 	rpc_conn_close(&c);
 	return NULL;
