@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * poll (200) and analyze (201): from the frontends to the volumes.
+ *
+ *	frontend ─▶ pipeline_submit() ─▶ poll: per-VM queues, taken in turn ─▶ analyze: 203, 204 ─▶ volume_submit()
+ *
+ * analyze takes one table snapshot per request, checks that the volume is the VM's own, and sets req->outcome. poll keeps requests
+ * that the volume cannot take yet (back-pressure) in the queue of their VM; VMs take turns, so one cannot starve another.
+ *
+ * Thread: the shard's. Submit contract of dpu/core/io.h: 0 and req->done_fn once, later; or -errno and never: -EAGAIN (the VM has
+ * as many requests in flight as it may: when one completes), -ENOENT (no such VM), -ESHUTDOWN (the pipeline is closing).
+ * A request for a volume that is not the VM's ends with IO_ERR_INVALID.
+ * Ownership: the frontend owns req; while in flight the pipeline uses its link, done_fn and arg, and puts the last two back
+ * before it calls done_fn. Memory: allocated at open and with each VM.
+ *
+ *	pipeline_submit(p, req);	req->vm, vol, op, flags, off, len, iov, niov, stable, done_fn, arg are set
+ */
+#ifndef DPU_PIPELINE_PIPELINE_H
+#define DPU_PIPELINE_PIPELINE_H
+
+#include "common/base/err.h"
+#include "dpu/tables/tables.h"
+#include "dpu/volume/volume.h"
+
+struct pipeline;
+
+struct pipeline_cfg {
+	struct shard *shard;
+	struct tables *tables;
+	uint32_t vm_requests; /* of one VM in flight or waiting; 0: 1024 */
+};
+
+#define PIPELINE_VMS_MAX POLICY_VMS_MAX
+
+int pipeline_open(const struct pipeline_cfg *cfg, struct pipeline **out);
+/* Nothing is in flight: pipeline_drain() first. */
+void pipeline_close(struct pipeline *p);
+
+int pipeline_submit(struct pipeline *p, struct io_req *req);
+
+/* Takes no new request and waits until none is in flight, 0 or -ETIMEDOUT. Control context (shard_wait()).
+ * pipeline_resume() takes requests again. */
+int pipeline_drain(struct pipeline *p, uint64_t timeout_ns);
+void pipeline_resume(struct pipeline *p);
+
+/* ---- VMs and their namespaces: set by control, asked by frontends --------------------------------------- */
+
+int pipeline_vm_add(struct pipeline *p, uint32_t vm); /* -EEXIST, -ENOSPC, -ENOMEM; vm is not 0 */
+/* -EBUSY while it has requests in flight or watchers. Its namespaces go with it (not its volumes). */
+int pipeline_vm_del(struct pipeline *p, uint32_t vm);
+uint32_t pipeline_vm_in_flight(const struct pipeline *p, uint32_t vm);
+
+/* A namespace: a volume under the number the VM knows it by. The number is the volume's id, so it survives restarts. */
+int pipeline_ns_add(struct pipeline *p, uint32_t vm, struct volume *vol); /* -EEXIST, -ENOENT */
+/* -EBUSY while requests for it are in flight. */
+int pipeline_ns_del(struct pipeline *p, uint32_t vm, uint32_t nsid);
+struct volume *pipeline_ns_find(const struct pipeline *p, uint32_t vm, uint32_t nsid);
+/* The VM's lowest namespace number above nsid, 0 when there is none. */
+uint32_t pipeline_ns_next(const struct pipeline *p, uint32_t vm, uint32_t nsid);
+uint32_t pipeline_ns_count(const struct pipeline *p, uint32_t vm);
+
+/* Told after a namespace of the VM came, went or grew (asynchronous event: namespace attribute changed). */
+struct pipeline_watch {
+	void (*changed_fn)(void *arg, uint32_t nsid);
+	void *arg;
+	LIST_ENTRY(pipeline_watch) link;
+};
+int pipeline_watch_add(struct pipeline *p, uint32_t vm, struct pipeline_watch *w); /* -ENOENT */
+void pipeline_watch_del(struct pipeline_watch *w);
+
+/* ---- numbers ---------------------------------------------------------------------------------------------- */
+
+#define PIPELINE_OPS (IO_TRIM + 1)
+
+struct pipeline_vm_stats {
+	uint64_t requests[PIPELINE_OPS], bytes[PIPELINE_OPS];
+	uint64_t outcome[3], outcome_bytes[3]; /* of writes, by enum io_outcome */
+	uint64_t status[IO_STATUS_COUNT];
+	uint64_t refused; /* -EAGAIN: over the VM's bound */
+	uint64_t waited; /* did not go to the volume at once */
+	uint64_t foreign; /* named a volume that is not the VM's */
+	uint64_t latency_ns[PIPELINE_OPS], latency_max_ns[PIPELINE_OPS]; /* sums, and the longest */
+	uint32_t in_flight, waiting;
+};
+int pipeline_vm_stats(const struct pipeline *p, uint32_t vm, struct pipeline_vm_stats *out);
+
+#endif
