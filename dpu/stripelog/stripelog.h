@@ -52,7 +52,8 @@ struct record {
 	uint8_t len; /* of body, <= RECORD_BODY_MAX */
 	uint8_t body[238]; /* bytes on flash: the owner's endian-typed struct */
 };
-#define RECORD_BODY_MAX 238
+#define RECORD_BODY_MAX       238
+#define STRIPELOG_RECORDS_MAX 64 /* records of one append */
 
 /* ---- append ------------------------------------------------------------------------------------------------ */
 struct stripe_append {
@@ -87,7 +88,8 @@ uint32_t stripelog_inflight(const struct stripelog *log);
 /* Room left, worst case, for user blocks appended under scheme one by one (each in a stripe of its own). */
 uint64_t stripelog_blocks_left(
 	const struct stripelog *log, struct ec_scheme scheme, int excluded_dev);
-/* Sets aside room for nblocks in the worst case before anything is written; the append that follows gives it back. -ENOSPC. */
+/* Sets aside room for nblocks in the worst case before anything is written. An append of nblocks data blocks that was accepted (returned 0)
+ * gives it back, whatever its end; otherwise stripelog_unreserve() does. -ENOSPC; -EROFS as stripelog_append(). */
 int stripelog_reserve(
 	struct stripelog *log, struct ec_scheme scheme, int excluded_dev, uint32_t nblocks);
 void stripelog_unreserve(
@@ -146,13 +148,17 @@ struct stripelog_visitor {
 	void (*stripe_fn)(void *arg, uint32_t ref, const struct stripe_extent *extents,
 		uint32_t nextents, const uint32_t *crc, uint32_t nblocks);
 	void (*record_fn)(void *arg, const struct record *rec);
-	/* A stripe with too few good fragments: `committed` when a verdict or watermark says it once was complete (data loss if still referred to). */
+	/* A stripe with too few good fragments: `committed` when a verdict or watermark says it once was complete (data loss if still referred to).
+	 * Any header that is left has the CRCs: blocks whose data-area copy matches are not lost. */
 	void (*lost_fn)(void *arg, const struct stripe_extent *extents, uint32_t nextents,
-		unsigned int have, unsigned int need, bool committed);
+		const uint32_t *crc, uint32_t nblocks, unsigned int have, unsigned int need,
+		bool committed);
 	void *arg;
 };
 int stripelog_scan(struct stripelog *log, const struct stripelog_visitor *v, struct err *err);
 /* moved_fn: block [pos] of stripe old is now block [pos'] of stripe new (same CRC). */
+/* moved_fn: block pos of stripe old_ref is now block pos of stripe new_ref (same CRC); the live count went along with it. Told before
+ * stripelog_recover() returns; old_ref may be reused after that only. */
 int stripelog_recover(struct stripelog *log,
 	void (*moved_fn)(void *arg, uint32_t old_ref, uint32_t new_ref), void *arg,
 	struct err *err);

@@ -33,6 +33,7 @@ struct store_cfg {
 	struct queue_cfg queue;
 	uint32_t max_requests; /* in flight; 0: 1024 */
 	uint64_t buffer_bytes; /* bounce and read-modify-write buffers; 0: 64 MiB */
+	uint64_t map_bytes; /* budget of the location maps; 0: 1 GiB (400 GiB of mapped blocks) */
 	bool force; /* open although live stripes are lost: those blocks become media errors */
 };
 
