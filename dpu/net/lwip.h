@@ -4,8 +4,8 @@
  * port, with the card's address on that VF. Listeners and connections are bound to their interface: two VFs may use the
  * same subnet, even the same addresses, and never meet. The VM of a stream is the VM of its interface.
  *
- * lwIP would forward IP between its interfaces and answers more than storage; so only frames that the port's steer
- * function (dpu/flow) calls the card's are fed in, and what an interface's input provokes leaves through that interface only.
+ * lwIP would forward IP between its interfaces and answers more than storage; so only frames that the port's filter
+ * (dpu/flow) calls the card's are fed in, and what an interface's input provokes leaves through that interface only.
  * lwIP allocates with malloc and has no limits of its own: connections, half-open ones and received frames held are capped here.
  *
  * Thread: one instance in the process, everything on its shard's thread. Errors: 0 or -errno.

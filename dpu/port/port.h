@@ -4,7 +4,7 @@
  * ports: the card's end of a VM's virtual function (a memif or vhost vdev in loopback, a representor on silicon).
  * A VF is identified by its port; nothing a packet says can change that.
  *
- * Each frame of a VF port is given to the port's steer function (dpu/flow): storage goes to the port's card function
+ * Each frame of a VF port is given to the port's filter (dpu/flow): storage goes to the port's card function
  * (dpu/net on lwIP), the rest through a learning bridge to the uplink and back. VF ports reach each other only in
  * the same L2 domain; a frame never leaves through the port it came from.
  *
@@ -56,7 +56,7 @@ bool port_eal_has_hugepages(void); /* after port_eal_init() */
 
 struct port_set_cfg {
 	struct shard *shard;
-	const char *uplinks[PORT_UPLINKS_MAX]; /* device names, as EAL knows them, or p0, p1 */
+	const char *uplinks[PORT_UPLINKS_MAX]; /* device names, as EAL knows them */
 	unsigned int nuplinks; /* 0: frames that are not for the card are dropped and counted */
 	uint32_t mbufs; /* frame buffers of each port; 0: 4096 */
 	uint32_t fdb_entries; /* MAC addresses learnt at most; 0: 4096 */
@@ -78,6 +78,9 @@ struct port *port_at(
 /* By device name, representor name (pf0vf3, or vf3 when only one PF has it), or NULL. */
 struct port *port_find(const struct port_set *ps, const char *name);
 struct port *port_uplink(const struct port_set *ps); /* the first, or NULL */
+/* Makes name the only uplink and every other port a VF port; NULL or "": no uplink. -ENODEV. Flows that name the former
+ * uplink are closed before and opened again after. */
+int port_uplink_set(struct port_set *ps, const char *name, struct err *e);
 
 /* ---- one port ------------------------------------------------------------------------------------------ */
 
@@ -94,16 +97,17 @@ struct port_info {
 	bool link_up;
 	bool rx_interrupts;
 	uint16_t rx_queues;
-	uint16_t vlan_domain; /* L2 domain, 0: private */
+	uint16_t domain; /* L2 domain, 0: private */
 };
 
 struct port_stats {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
-	uint64_t to_card; /* frames the steer function gave to the card */
+	uint64_t to_card; /* frames the filter gave to the card */
 	uint64_t
 		forwarded; /* frames that left through another port, copies of a flood counted once */
 	uint64_t flooded;
-	uint64_t drop_steer; /* addressed to the card, but nothing the card serves */
+	uint64_t
+		drop_filter; /* to the card, but nothing it serves; or to the VM in the card's name */
 	uint64_t drop_bridge; /* malformed, link-local, or nowhere to go */
 	uint64_t drop_isolation; /* known to be behind a VF of another domain */
 	uint64_t drop_tx_full;
@@ -119,11 +123,15 @@ void port_domain_set(struct port *p, uint16_t domain);
 
 enum port_verdict { PORT_FORWARD, PORT_CARD, PORT_DROP };
 
-/* Judges each frame received on a VF port. len_bytes is the first segment's; the whole frame may be longer.
- * Without one everything is forwarded. NULL takes it away. */
-void port_steer_set(struct port *p,
-	enum port_verdict (*steer_fn)(void *arg, const uint8_t *frame, size_t len_bytes),
-	void *arg);
+/* Who judges the frames of a VF port. len_bytes is the first segment's; the frame may be longer. */
+struct port_filter {
+	/* A frame the VM has sent. */
+	enum port_verdict (*from_vf_fn)(void *arg, const uint8_t *frame, size_t len_bytes);
+	/* A frame the bridge is about to give to the VM: false drops it. */
+	bool (*to_vf_fn)(void *arg, const uint8_t *frame, size_t len_bytes);
+};
+/* Without a filter (NULL) everything is forwarded. The struct stays the caller's and valid. */
+void port_filter_set(struct port *p, const struct port_filter *filter, void *arg);
 /* Gets the frames judged PORT_CARD, each in one piece, and owns them. NULL takes it away: they are dropped then. */
 void port_card_set(struct port *p, void (*card_fn)(void *arg, struct rte_mbuf *pkt), void *arg);
 
