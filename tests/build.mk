@@ -10,8 +10,9 @@ $(O)/tests/unit/%.o: CPPFLAGS += -include stdarg.h -include stddef.h -include se
 
 include $(wildcard tests/*/build.mk)
 
-.PHONY: tests check test-unit
+.PHONY: tests tests-unit check test-unit
 tests: all $(TESTS)
+tests-unit: $(UNIT_BIN)
 check test-unit: tests
 	$(Q)BIN=$(BIN) tests/run.sh unit
 
