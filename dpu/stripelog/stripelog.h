@@ -156,7 +156,6 @@ struct stripelog_visitor {
 	void *arg;
 };
 int stripelog_scan(struct stripelog *log, const struct stripelog_visitor *v, struct err *err);
-/* moved_fn: block [pos] of stripe old is now block [pos'] of stripe new (same CRC). */
 /* moved_fn: block pos of stripe old_ref is now block pos of stripe new_ref (same CRC); the live count went along with it. Told before
  * stripelog_recover() returns; old_ref may be reused after that only. */
 int stripelog_recover(struct stripelog *log,

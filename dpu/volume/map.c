@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dpu/volume/map.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/util.h"
+#include "dpu/core/mem.h"
+
+#define SLAB_BYTES (2u << 20)
+#define SLOT_BYTES sizeof(struct map_page)
+#define SLAB_SLOTS (SLAB_BYTES / SLOT_BYTES)
+
+struct map_chunk {
+	struct map_page *page[MAP_CHUNK_PAGES];
+};
+_Static_assert(sizeof(struct map_chunk) <= SLOT_BYTES, "a chunk fits a slot of the slabs");
+_Static_assert(sizeof(struct map_page) == 10 * MAP_PAGE_BLOCKS, "10 bytes per block");
+
+/* A free slot. */
+struct slot {
+	struct slot *next;
+};
+
+struct map_mem {
+	struct slot *free;
+	void **slabs;
+	uint32_t nslabs, max_slabs;
+	uint64_t used_slots;
+};
+
+struct map {
+	struct map_mem *mm;
+	uint64_t nblocks;
+	struct map_chunk **top;
+	uint64_t ntop;
+	uint64_t slots; /* pages and chunks it has */
+	uint64_t counts[MAP_STATES]; /* [BLOCK_UNMAPPED]: follows from the others */
+};
+
+/* ---- slabs ----------------------------------------------------------------------------------------------- */
+
+int map_mem_open(uint64_t budget_bytes, struct map_mem **out)
+{
+	struct map_mem *mm = calloc(1, sizeof(*mm));
+
+	if (!mm)
+		return -ENOMEM;
+	mm->max_slabs = (uint32_t)MIN(MAX(budget_bytes / SLAB_BYTES, 1), UINT32_MAX);
+	mm->slabs = calloc(mm->max_slabs, sizeof(*mm->slabs));
+	if (!mm->slabs) {
+		free(mm);
+		return -ENOMEM;
+	}
+	*out = mm;
+	return 0;
+}
+
+void map_mem_close(struct map_mem *mm)
+{
+	if (!mm)
+		return;
+	for (uint32_t i = 0; i < mm->nslabs; i++)
+		mem_free(mm->slabs[i], SLAB_BYTES);
+	free(mm->slabs);
+	free(mm);
+}
+
+uint64_t map_mem_used(const struct map_mem *mm)
+{
+	return mm->used_slots * SLOT_BYTES;
+}
+
+/* One more slab: once per 800 MiB of newly mapped blocks, never per I/O. */
+static int slab_add(struct map_mem *mm)
+{
+	uint8_t *p;
+
+	if (mm->nslabs == mm->max_slabs)
+		return -ENOSPC;
+	p = mem_alloc(SLAB_BYTES);
+	if (!p)
+		return -ENOMEM;
+	mm->slabs[mm->nslabs++] = p;
+	for (size_t i = SLAB_SLOTS; i-- > 0;) {
+		struct slot *s = (struct slot *)(p + i * SLOT_BYTES);
+
+		s->next = mm->free;
+		mm->free = s;
+	}
+	return 0;
+}
+
+static int slot_get(struct map *m, void **out)
+{
+	struct map_mem *mm = m->mm;
+	struct slot *s;
+	int rc;
+
+	if (!mm->free) {
+		rc = slab_add(mm);
+		if (rc < 0)
+			return rc;
+	}
+	s = mm->free;
+	mm->free = s->next;
+	mm->used_slots++;
+	m->slots++;
+	memset(s, 0, SLOT_BYTES);
+	*out = s;
+	return 0;
+}
+
+static void slot_put(struct map *m, void *p)
+{
+	struct slot *s = p;
+
+	s->next = m->mm->free;
+	m->mm->free = s;
+	m->mm->used_slots--;
+	m->slots--;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------- */
+
+static uint64_t chunks_of(uint64_t nblocks)
+{
+	return DIV_ROUND_UP(nblocks, (uint64_t)MAP_PAGE_BLOCKS * MAP_CHUNK_PAGES);
+}
+
+int map_open(struct map_mem *mm, uint64_t nblocks, struct map **out)
+{
+	struct map *m = calloc(1, sizeof(*m));
+	int rc;
+
+	if (!m)
+		return -ENOMEM;
+	m->mm = mm;
+	rc = map_grow(m, nblocks);
+	if (rc < 0) {
+		free(m);
+		return rc;
+	}
+	*out = m;
+	return 0;
+}
+
+void map_close(struct map *m)
+{
+	if (!m)
+		return;
+	for (uint64_t c = 0; c < m->ntop; c++) {
+		if (!m->top[c])
+			continue;
+		for (unsigned int i = 0; i < MAP_CHUNK_PAGES; i++)
+			if (m->top[c]->page[i])
+				slot_put(m, m->top[c]->page[i]);
+		slot_put(m, m->top[c]);
+	}
+	free(m->top);
+	free(m);
+}
+
+int map_grow(struct map *m, uint64_t nblocks)
+{
+	uint64_t ntop = chunks_of(nblocks);
+	struct map_chunk **top;
+
+	if (nblocks > MAP_BLOCKS_MAX)
+		return -EFBIG;
+	if (nblocks <= m->nblocks)
+		return 0;
+	if (ntop > m->ntop) {
+		top = realloc(m->top, ntop * sizeof(struct map_chunk *));
+		if (!top)
+			return -ENOMEM;
+		memset(top + m->ntop, 0, (ntop - m->ntop) * sizeof(struct map_chunk *));
+		m->top = top;
+		m->ntop = ntop;
+	}
+	m->nblocks = nblocks;
+	return 0;
+}
+
+uint64_t map_nblocks(const struct map *m)
+{
+	return m->nblocks;
+}
+
+uint64_t map_bytes(const struct map *m)
+{
+	return m->slots * SLOT_BYTES + m->ntop * sizeof(struct map_chunk *) + sizeof(*m);
+}
+
+/* ---- pages --------------------------------------------------------------------------------------------------- */
+
+static struct map_page *page_of(const struct map *m, uint64_t block)
+{
+	uint64_t page = block / MAP_PAGE_BLOCKS;
+	struct map_chunk *c = m->top[page / MAP_CHUNK_PAGES];
+
+	return c ? c->page[page % MAP_CHUNK_PAGES] : NULL;
+}
+
+static int page_make(struct map *m, uint64_t block)
+{
+	uint64_t page = block / MAP_PAGE_BLOCKS;
+	struct map_chunk **c = &m->top[page / MAP_CHUNK_PAGES];
+	void *p;
+	int rc;
+
+	if (!*c) {
+		rc = slot_get(m, &p);
+		if (rc < 0)
+			return rc;
+		*c = p;
+	}
+	if ((*c)->page[page % MAP_CHUNK_PAGES])
+		return 0;
+	rc = slot_get(m, &p);
+	if (rc < 0)
+		return rc;
+	(*c)->page[page % MAP_CHUNK_PAGES] = p;
+	return 0;
+}
+
+static void page_drop(struct map *m, uint64_t block)
+{
+	uint64_t page = block / MAP_PAGE_BLOCKS;
+	struct map_chunk *c = m->top[page / MAP_CHUNK_PAGES];
+
+	slot_put(m, c->page[page % MAP_CHUNK_PAGES]);
+	c->page[page % MAP_CHUNK_PAGES] = NULL;
+}
+
+int map_pin(struct map *m, uint64_t first, uint64_t nblocks, enum map_intent intent,
+	struct map_pin *pin)
+{
+	int rc;
+
+	assert(nblocks > 0 && first < m->nblocks && nblocks <= m->nblocks - first);
+	pin->first = first;
+	pin->nblocks = nblocks;
+	if (intent == MAP_READ)
+		return 1;
+	for (uint64_t b = first - first % MAP_PAGE_BLOCKS; b < first + nblocks;
+		b += MAP_PAGE_BLOCKS) {
+		rc = page_make(m, b);
+		if (rc < 0)
+			return rc;
+	}
+	return 1;
+}
+
+void map_unpin(struct map *m, struct map_pin *pin)
+{
+	pin->nblocks = 0;
+}
+
+struct map_entry map_get(const struct map *m, uint64_t block)
+{
+	const struct map_page *p = page_of(m, block);
+
+	return p ? map_page_get(p, block % MAP_PAGE_BLOCKS)
+		 : (struct map_entry){.state = BLOCK_UNMAPPED};
+}
+
+uint8_t map_state(const struct map *m, uint64_t block)
+{
+	const struct map_page *p = page_of(m, block);
+
+	return p ? p->ps[block % MAP_PAGE_BLOCKS] & 7 : BLOCK_UNMAPPED;
+}
+
+void map_set(struct map *m, uint64_t block, const struct map_entry *e)
+{
+	struct map_page *p = page_of(m, block);
+	unsigned int i = block % MAP_PAGE_BLOCKS;
+
+	m->counts[p->ps[i] & 7]--;
+	m->counts[e->state]++;
+	map_page_set(p, i, e);
+}
+
+/* ---- trim ------------------------------------------------------------------------------------------------------ */
+
+struct put_run {
+	map_put_fn *fn;
+	void *arg;
+	uint32_t ref, n;
+};
+
+static void put_run_add(struct put_run *r, uint32_t ref)
+{
+	if (r->n && r->ref != ref) {
+		r->fn(r->arg, r->ref, r->n);
+		r->n = 0;
+	}
+	r->ref = ref;
+	r->n++;
+}
+
+static void page_set_zero(
+	struct map *m, struct map_page *p, unsigned int from, unsigned int to, struct put_run *run)
+{
+	static const struct map_entry zero = {.state = BLOCK_ZERO};
+
+	for (unsigned int i = from; i < to; i++) {
+		uint8_t state = p->ps[i] & 7;
+
+		if (state == BLOCK_UNMAPPED || state == BLOCK_ZERO)
+			continue;
+		if (map_in_log(state))
+			put_run_add(run, p->ref[i]);
+		m->counts[state]--;
+		m->counts[BLOCK_ZERO]++;
+		map_page_set(p, i, &zero);
+	}
+}
+
+/* The end of the page, the chunk that is not there, or the range, whichever comes first. */
+static uint64_t step_end(const struct map *m, uint64_t block, uint64_t end)
+{
+	uint64_t span = MAP_PAGE_BLOCKS;
+
+	if (!m->top[block / MAP_PAGE_BLOCKS / MAP_CHUNK_PAGES])
+		span = (uint64_t)MAP_PAGE_BLOCKS * MAP_CHUNK_PAGES;
+	return MIN(end, (block / span + 1) * span);
+}
+
+void map_set_zero(struct map *m, uint64_t first, uint64_t nblocks, map_put_fn *put_fn, void *arg)
+{
+	struct put_run run = {.fn = put_fn, .arg = arg};
+	uint64_t end = first + nblocks;
+
+	for (uint64_t b = first, next; b < end; b = next) {
+		struct map_page *p = page_of(m, b);
+
+		next = step_end(m, b, end);
+		if (!p)
+			continue;
+		page_set_zero(m, p, b % MAP_PAGE_BLOCKS,
+			(unsigned int)(b % MAP_PAGE_BLOCKS + next - b), &run);
+		if (next - b == MAP_PAGE_BLOCKS) {
+			for (unsigned int i = 0; i < MAP_PAGE_BLOCKS; i++)
+				m->counts[p->ps[i] & 7]--;
+			page_drop(m, b);
+		}
+	}
+	if (run.n)
+		run.fn(arg, run.ref, run.n);
+}
+
+bool map_any_used(const struct map *m, uint64_t first, uint64_t nblocks)
+{
+	uint64_t end = first + nblocks;
+
+	for (uint64_t b = first, next; b < end; b = next) {
+		const struct map_page *p = page_of(m, b);
+
+		next = step_end(m, b, end);
+		for (uint64_t i = b; p && i < next; i++) {
+			uint8_t state = p->ps[i % MAP_PAGE_BLOCKS] & 7;
+
+			if (state != BLOCK_UNMAPPED && state != BLOCK_ZERO)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* ---- numbers, recovery ------------------------------------------------------------------------------------------- */
+
+uint64_t map_count(const struct map *m, unsigned int state)
+{
+	uint64_t others = 0;
+
+	if (state != BLOCK_UNMAPPED)
+		return m->counts[state];
+	for (unsigned int s = BLOCK_UNMAPPED + 1; s < MAP_STATES; s++)
+		others += m->counts[s];
+	return m->nblocks - others;
+}
+
+int map_each_page(
+	struct map *m, int (*fn)(void *arg, uint64_t first_block, struct map_page *page), void *arg)
+{
+	for (uint64_t c = 0; c < m->ntop; c++) {
+		for (unsigned int i = 0; m->top[c] && i < MAP_CHUNK_PAGES; i++) {
+			struct map_page *p = m->top[c]->page[i];
+			int rc = 0;
+
+			if (p)
+				rc = fn(arg, (c * MAP_CHUNK_PAGES + i) * MAP_PAGE_BLOCKS, p);
+			if (rc)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+static int recount_page(void *arg, uint64_t first, struct map_page *p)
+{
+	struct map *m = arg;
+
+	for (unsigned int i = 0; i < MAP_PAGE_BLOCKS; i++)
+		m->counts[p->ps[i] & 7]++;
+	return 0;
+}
+
+void map_recount(struct map *m)
+{
+	memset(m->counts, 0, sizeof(m->counts));
+	map_each_page(m, recount_page, m);
+}
