@@ -94,7 +94,9 @@ int pool_dev_find(const struct pool *p, const char *name); /* number or -ENOENT 
 bool pool_dev_usable(const struct pool *p, unsigned int dev);
 /* Declares a device failed; told to listeners. A failed device is remembered in the other superblocks at the next epoch. */
 void pool_dev_fail(struct pool *p, unsigned int dev);
-/* One listener: the storage stack. */
+/* Counts an error that does not fail the device (a read that another copy answers). */
+void pool_dev_count_error(struct pool *p, unsigned int dev);
+/* One listener: the storage stack. Called from the shard's loop, after pool_dev_fail() has returned. */
 void pool_on_dev_change(struct pool *p, void (*changed_fn)(void *arg, unsigned int dev), void *arg);
 
 /* ---- segments -------------------------------------------------------------------------------------------- */
@@ -121,5 +123,16 @@ int pool_segment_zero(struct pool *p, unsigned int dev, uint32_t segment, struct
  */
 unsigned int pool_place(
 	struct pool *p, unsigned int width, int excluded, bool use_reserve, uint8_t *devs);
+
+/* The same choice played on numbers, for space accounting: what could be placed if ... Changes only *room. */
+struct pool_room {
+	uint32_t free[POOL_DEVS_MAX]; /* segments that may be taken; 0 for unusable devices */
+};
+void pool_room_get(const struct pool *p, bool use_reserve, struct pool_room *room);
+/* Takes one segment from each device chosen when there are `width` of them; else takes none. Returns how many it found. */
+unsigned int pool_room_place(const struct pool *p, struct pool_room *room, unsigned int width,
+	int excluded, uint8_t *devs);
+/* Changes whenever free segments or device states do. */
+uint64_t pool_room_version(const struct pool *p);
 
 #endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside of dpu/pool only. */
+#ifndef DPU_POOL_POOL_PRIV_H
+#define DPU_POOL_POOL_PRIV_H
+
+#include "dpu/core/shard.h"
+#include "dpu/pool/superblock.h"
+
+#define POOL_RESERVE_SEGMENTS 2u /* of each device, kept back for records */
+#define POOL_DEV_SEGMENTS_MIN 6u /* superblocks, the reserve, and room to do something */
+
+struct pool {
+	struct shard *sh;
+	struct superblock sb; /* what the next write of superblocks starts from */
+	struct pool_dev devs[POOL_DEVS_MAX];
+	uint8_t *use[POOL_DEVS_MAX]; /* enum pool_use of every segment */
+	uint32_t hint[POOL_DEVS_MAX]; /* no free segment lies below */
+	uint64_t room_version;
+	void (*changed_fn)(void *arg, unsigned int dev);
+	void *changed_arg;
+	struct task changed_task;
+	uint64_t changed; /* bit per device to tell the listener of */
+};
+
+/* segment.c: the use map of a device whose nsegments is set; segment 0 is taken. -ENOMEM. */
+int pool_segments_open(struct pool *p, unsigned int dev);
+void pool_segments_close(struct pool *p);
+
+#endif
