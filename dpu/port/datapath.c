@@ -198,6 +198,7 @@ int port_poll(void *arg)
 
 		for (uint16_t i = 0; i < n; i++)
 			receive(p, pkt[i]);
+		p->st.rx_card_queue += q > 0 ? n : 0;
 		did += n;
 	}
 	if (did) {

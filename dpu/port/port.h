@@ -102,6 +102,8 @@ struct port_info {
 
 struct port_stats {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
+	uint64_t
+		rx_card_queue; /* came up in the queue that rules steer to (0 where there is one queue) */
 	uint64_t to_card; /* frames the filter gave to the card */
 	uint64_t
 		forwarded; /* frames that left through another port, copies of a flood counted once */
