@@ -40,6 +40,16 @@ static void *map_aligned(size_t len)
 	return p + head;
 }
 
+void *mem_reserve(size_t len_bytes)
+{
+	size_t len = mapped_bytes(len_bytes);
+	void *p = len ? map_aligned(len) : NULL;
+
+	if (p)
+		madvise(p, len, MADV_HUGEPAGE);
+	return p;
+}
+
 void *mem_alloc(size_t len_bytes)
 {
 	size_t len = mapped_bytes(len_bytes);

@@ -12,7 +12,17 @@
 #include <stdint.h>
 
 void *mem_alloc(size_t len_bytes); /* NULL when there is none; aligned to 4096 at least */
+/* The same without touching it: pages come with their first use (sparse contents). */
+void *mem_reserve(size_t len_bytes);
 void mem_free(void *p, size_t len_bytes);
+
+/*
+ * Copies to memory nobody reads soon: streaming stores, which neither read the destination first nor push anything out
+ * of the caches. Best with dst at a multiple of 64. Before another thread or device may look: mem_stream_fence().
+ */
+void mem_copy_stream(void *dst, const void *src, size_t len_bytes);
+void mem_zero_stream(void *dst, size_t len_bytes);
+void mem_stream_fence(void);
 
 struct bufpool; /* count buffers of size_bytes each, 4096-aligned */
 int bufpool_open(size_t size_bytes, uint32_t count, struct bufpool **out);

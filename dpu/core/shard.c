@@ -658,11 +658,10 @@ static void idle(struct shard *sh)
 		nap(NAP_NS);
 }
 
-/* Under virtual time nobody but another thread could still make a difference. */
+/* After a round under virtual time that found nothing: only another thread could still make a difference. */
 static bool is_deadlocked(struct shard *sh)
 {
-	return sh->cfg.clock == SHARD_CLOCK_VIRTUAL && !sh->ntimers && !sh->nbusy &&
-	       !shard_run_once(sh) && !sleep_on_fds(sh, DEADLOCK_NS) && !shard_run_once(sh);
+	return !sh->ntimers && !sh->nbusy && !sleep_on_fds(sh, DEADLOCK_NS) && !shard_run_once(sh);
 }
 
 static void round_or_idle(struct shard *sh)
@@ -711,11 +710,12 @@ int shard_wait(struct shard *sh, bool (*cond)(void *arg), void *arg, uint64_t ti
 			rc = -ETIMEDOUT;
 			break;
 		}
-		if (is_deadlocked(sh)) {
+		if (sh->cfg.clock == SHARD_CLOCK_MONOTONIC) {
+			round_or_idle(sh);
+		} else if (!shard_run_once(sh) && !cond(arg) && is_deadlocked(sh)) {
 			rc = cond(arg) ? 0 : -EDEADLK;
 			break;
 		}
-		round_or_idle(sh);
 	}
 	timer_disarm(sh, &timeout);
 	return rc;

@@ -4,9 +4,13 @@
  * has it), `mem:` (memory, for tests and benchmarks) and `fault:` (stacked on either: errors, delays, torn
  * writes, lost unflushed writes, disappearance). NVMe over RDMA and TCP come as further back ends.
  *
+ * Addresses:  file:PATH                 a file or block device that exists
+ *             mem:SIZE[,name=NAME]      fresh and zero; with a name the contents outlive the close, for the process
+ *             fault:[volatile:]ADDRESS  see fault.h; volatile: with a cache that power loss empties
+ *
  * Thread: a device and its queue pair belong to one shard. Submission: 0 and io->done_fn(io) exactly once, later, from the
  * shard's loop; or -errno (-EAGAIN: the queue is full, -EINVAL: bounds or alignment; the core checks these, back ends
- * need not) and never. The caller owns io, its iovecs and buffers until done_fn.
+ * need not) and never. done_fn may submit again; it must not wait (shard_wait, *_sync). The caller owns io, its iovecs and buffers until done_fn.
  *
  * Addresses: bytes from the start of the device. Offsets and lengths are multiples of flash_info.block_bytes.
  * Alignment of memory: any works; buffers aligned to block_bytes avoid a copy.
@@ -77,7 +81,7 @@ struct flash_opts {
 	bool exclusive; /* refuse a device another process holds (default use); waits shortly for a killed owner */
 };
 
-/* Opens an address. -EINVAL (malformed address), -ENOENT, -EBUSY (in use by another owner), -ENODEV, ...: err says. */
+/* Opens an address; opts NULL: the defaults and exclusive. -EINVAL (malformed address), -ENOENT, -EBUSY (in use by another owner), -ENODEV, ...: err says. */
 int flash_open(struct shard *sh, const char *address, const struct flash_opts *opts,
 	struct flash **out, struct err *err);
 /* After the last completion (in flight is an error of the caller: asserts). */
@@ -92,6 +96,9 @@ void flash_kick(struct flash *f);
 /* mem: only (NULL elsewhere): the memory behind [off, off + len), for the single-pass write path. Whoever stores there
  * behaves as a completed write: durable at once, so only devices without volatile cache offer it. */
 void *flash_window(struct flash *f, uint64_t off, uint64_t len);
+
+/* Forgets the contents kept for "mem:SIZE,name=NAME" (NULL: all). Those of open devices stay. */
+void flash_mem_forget(const char *name);
 
 /* Counters since open. */
 struct flash_stats {

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * file: a regular file or a block device through io_uring, with O_DIRECT where it is to be had. One ring per device; what
+ * a round of the loop submits goes to the kernel in one call. A sleeping shard wakes by the ring's descriptor.
+ *
+ * An I/O in a slot goes through these steps; each completion of the ring moves it on:
+ *
+ *	read, write      transfer ──▶ (short: transfer the rest) ──▶ done
+ *	flush            fdatasync ──▶ done
+ *	write zeroes     zero range ──▶ (not supported: punch hole ──▶ (not supported: transfer zeros)) ──▶ done
+ *	discard          punch hole ──▶ done, whatever it says: it is a hint
+ */
+#include "dpu/flash/flash_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <liburing.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/base/util.h"
+#include "dpu/core/mem.h"
+#include "dpu/core/shard.h"
+
+#define BOUNCE_BYTES  (128u << 10)
+#define BOUNCE_COUNT  32u
+#define ZEROS_BYTES   (64u << 10)
+#define LOCK_WAIT_MS  1000 /* a killed owner's last I/O holds the lock until it has drained */
+#define LOCK_RETRY_MS 10
+#define FILE_ATOMIC   4096u /* an assumption for regular files: file systems write whole blocks */
+#define MEM_ALIGN     512u
+
+enum step { STEP_TRANSFER, STEP_FSYNC, STEP_ZERO_RANGE, STEP_ZERO_PUNCH, STEP_DISCARD };
+
+struct slot {
+	struct flash_io *io;
+	enum step step;
+	uint64_t done; /* bytes transferred */
+	void *bounce; /* one buffer instead of unaligned memory, or NULL */
+	bool bounce_own; /* too long for the pool: allocated for this one */
+	struct iovec iov[FLASH_IOV_MAX]; /* what is left, where it is not io->iov itself */
+};
+
+struct file_flash {
+	struct flash f;
+	int fd;
+	bool direct, no_zero_range, no_punch;
+	struct io_uring ring;
+	bool ring_open;
+	unsigned int queued; /* not yet told to the kernel */
+	struct poller poller;
+	struct fd_watch watch;
+	struct bufpool *bounces;
+	struct slot *slots;
+	uint32_t *free_slots;
+	uint32_t nfree;
+};
+
+static char zeros[ZEROS_BYTES] __attribute__((aligned(4096)));
+
+/* ---- slots --------------------------------------------------------------------------------------- */
+
+static bool is_aligned(const struct flash_io *io, uint32_t block_bytes)
+{
+	for (int i = 0; i < io->niov; i++)
+		if ((uintptr_t)io->iov[i].iov_base & (MEM_ALIGN - 1) ||
+			io->iov[i].iov_len & (block_bytes - 1))
+			return false;
+	return true;
+}
+
+static int bounce_get(struct file_flash *ff, struct slot *s)
+{
+	uint64_t len = s->io->len;
+
+	if (len <= BOUNCE_BYTES) {
+		s->bounce = bufpool_get(ff->bounces);
+		return s->bounce ? 0 : -EAGAIN;
+	}
+	/* Long and unaligned: rare enough to pay for it. */
+	s->bounce_own = true;
+	return posix_memalign(&s->bounce, 4096, len) ? -ENOMEM : 0;
+}
+
+static void bounce_put(struct file_flash *ff, struct slot *s)
+{
+	if (s->bounce_own)
+		free(s->bounce);
+	else if (s->bounce)
+		bufpool_put(ff->bounces, s->bounce);
+	s->bounce = NULL;
+	s->bounce_own = false;
+}
+
+static void slot_end(struct file_flash *ff, struct slot *s, enum flash_status status)
+{
+	struct flash_io *io = s->io;
+
+	if (s->bounce && io->op == FLASH_READ && status == FLASH_OK)
+		flash_scatter(io, s->bounce);
+	bounce_put(ff, s);
+	s->io = NULL;
+	ff->free_slots[ff->nfree++] = (uint32_t)(s - ff->slots);
+	flash_complete(&ff->f, io, status);
+}
+
+/* ---- towards the kernel ------------------------------------------------------------------------------ */
+
+static void ring_push(struct file_flash *ff)
+{
+	int n;
+
+	if (!ff->queued)
+		return;
+	n = io_uring_submit(&ff->ring);
+	if (n > 0)
+		ff->queued -= MIN((unsigned int)n, ff->queued);
+	/* -EAGAIN, -EBUSY: the kernel is short of memory or we of completions read: the next round tries again. */
+}
+
+/* The ring has room for as many as the device takes; what it lacks the kernel has not been told of yet. */
+static struct io_uring_sqe *sqe_get(struct file_flash *ff)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ff->ring);
+
+	if (!sqe) {
+		ring_push(ff);
+		sqe = io_uring_get_sqe(&ff->ring);
+	}
+	return sqe;
+}
+
+/* What remains of a transfer, as iovecs. *n: how many. */
+static const struct iovec *remaining_iov(struct slot *s, unsigned int *n)
+{
+	const struct flash_io *io = s->io;
+	uint64_t left = io->len - s->done, skip = s->done;
+
+	if (io->op == FLASH_WRITE_ZEROES) {
+		for (*n = 0; *n < FLASH_IOV_MAX && left; left -= s->iov[(*n)++].iov_len)
+			s->iov[*n] = (struct iovec){zeros, MIN(left, (uint64_t)ZEROS_BYTES)};
+		return s->iov;
+	}
+	if (s->bounce) {
+		s->iov[0] = (struct iovec){(char *)s->bounce + s->done, left};
+		*n = 1;
+		return s->iov;
+	}
+	if (!s->done) {
+		*n = (unsigned int)io->niov;
+		return io->iov;
+	}
+	*n = 0;
+	for (int i = 0; i < io->niov; i++) {
+		const struct iovec *v = &io->iov[i];
+		uint64_t over = MIN(skip, (uint64_t)v->iov_len);
+
+		skip -= over;
+		if (v->iov_len > over)
+			s->iov[(*n)++] = (struct iovec){
+				(char *)v->iov_base + over, v->iov_len - over};
+	}
+	return s->iov;
+}
+
+static int slot_issue(struct file_flash *ff, struct slot *s)
+{
+	struct io_uring_sqe *sqe = sqe_get(ff);
+	const struct flash_io *io = s->io;
+	const struct iovec *iov;
+	unsigned int n;
+
+	if (!sqe)
+		return -EAGAIN;
+	switch (s->step) {
+	case STEP_TRANSFER:
+		iov = remaining_iov(s, &n);
+		if (io->op == FLASH_READ)
+			io_uring_prep_readv(sqe, ff->fd, iov, n, io->off + s->done);
+		else
+			io_uring_prep_writev(sqe, ff->fd, iov, n, io->off + s->done);
+		break;
+	case STEP_FSYNC:
+		io_uring_prep_fsync(sqe, ff->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case STEP_ZERO_RANGE:
+		io_uring_prep_fallocate(sqe, ff->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+			(off_t)io->off, (off_t)io->len);
+		break;
+	case STEP_ZERO_PUNCH:
+	case STEP_DISCARD:
+		io_uring_prep_fallocate(sqe, ff->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)io->off, (off_t)io->len);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, s);
+	ff->queued++;
+	return 0;
+}
+
+static enum step first_step(const struct file_flash *ff, enum flash_op op)
+{
+	switch (op) {
+	case FLASH_FLUSH:
+		return STEP_FSYNC;
+	case FLASH_WRITE_ZEROES:
+		return !ff->no_zero_range ? STEP_ZERO_RANGE
+		       : !ff->no_punch    ? STEP_ZERO_PUNCH
+					  : STEP_TRANSFER;
+	case FLASH_DISCARD:
+		return STEP_DISCARD;
+	default:
+		return STEP_TRANSFER;
+	}
+}
+
+static int file_submit(struct flash *f, struct flash_io *io)
+{
+	struct file_flash *ff = container_of(f, struct file_flash, f);
+	struct slot *s = &ff->slots[ff->free_slots[ff->nfree - 1]];
+	bool rw = io->op == FLASH_READ || io->op == FLASH_WRITE;
+	int rc;
+
+	s->io = io;
+	s->done = 0;
+	s->step = first_step(ff, io->op);
+	if (rw && ff->direct && !is_aligned(io, f->info.block_bytes)) {
+		rc = bounce_get(ff, s);
+		if (rc < 0)
+			return rc;
+		if (io->op == FLASH_WRITE)
+			flash_gather(io, s->bounce);
+	}
+	rc = slot_issue(ff, s);
+	if (rc < 0) {
+		bounce_put(ff, s);
+		return rc;
+	}
+	ff->nfree--;
+	return 0;
+}
+
+/* ---- back from the kernel ------------------------------------------------------------------------ */
+
+static enum flash_status status_of(int error)
+{
+	switch (error) {
+	case EAGAIN:
+	case EINTR:
+	case ENOMEM:
+	case EBUSY:
+	case ETIMEDOUT:
+		return FLASH_ERR_TRANSIENT;
+	case ENODEV:
+	case ENXIO:
+	case ENOLINK:
+	case ESHUTDOWN:
+	case EBADF:
+		return FLASH_ERR_GONE;
+	default: /* EIO, EILSEQ, ENODATA, ENOSPC on a sparse file: these blocks */
+		return FLASH_ERR_MEDIA;
+	}
+}
+
+static bool is_unsupported(int res)
+{
+	return res == -EOPNOTSUPP || res == -ENOSYS || res == -EINVAL;
+}
+
+/* Moves on to another step of the same I/O. True when it goes on. */
+static bool slot_again(struct file_flash *ff, struct slot *s, enum step step)
+{
+	s->step = step;
+	return slot_issue(ff, s) == 0;
+}
+
+static void transfer_done(struct file_flash *ff, struct slot *s, int res)
+{
+	if (res <= 0) {
+		/* Nothing at all: the file has become shorter than it was. */
+		slot_end(ff, s, res ? status_of(-res) : FLASH_ERR_MEDIA);
+		return;
+	}
+	s->done += (unsigned int)res;
+	if (s->done >= s->io->len)
+		slot_end(ff, s, FLASH_OK);
+	else if (!slot_again(ff, s, STEP_TRANSFER))
+		slot_end(ff, s, FLASH_ERR_TRANSIENT);
+}
+
+static void slot_done(struct file_flash *ff, struct slot *s, int res)
+{
+	switch (s->step) {
+	case STEP_TRANSFER:
+		transfer_done(ff, s, res);
+		return;
+	case STEP_ZERO_RANGE:
+		if (is_unsupported(res)) {
+			ff->no_zero_range = true;
+			if (slot_again(ff, s, STEP_ZERO_PUNCH))
+				return;
+			res = -EAGAIN;
+		}
+		break;
+	case STEP_ZERO_PUNCH:
+		if (is_unsupported(res)) {
+			ff->no_punch = true;
+			if (slot_again(ff, s, STEP_TRANSFER))
+				return;
+			res = -EAGAIN;
+		}
+		break;
+	case STEP_DISCARD:
+		res = 0;
+		break;
+	case STEP_FSYNC:
+		break;
+	}
+	slot_end(ff, s, res < 0 ? status_of(-res) : FLASH_OK);
+}
+
+static int reap(struct file_flash *ff)
+{
+	uint32_t budget = ff->f.in_flight; /* the last one may close the device */
+	struct io_uring_cqe *cqe;
+	int n = 0;
+
+	while (budget-- && io_uring_peek_cqe(&ff->ring, &cqe) == 0) {
+		struct slot *s = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+
+		io_uring_cqe_seen(&ff->ring, cqe);
+		n++;
+		slot_done(ff, s, res);
+	}
+	return n;
+}
+
+static int file_poll(void *arg)
+{
+	struct file_flash *ff = arg;
+	struct io_uring_cqe *cqe;
+	int n;
+
+	if (!ff->f.in_flight)
+		return 0;
+	ring_push(ff);
+	/* The kernel takes real time, which virtual time must not overtake. */
+	if (shard_is_virtual(ff->f.sh) && !ff->queued)
+		io_uring_wait_cqe(&ff->ring, &cqe);
+	n = ff->queued ? 1 : 0;
+	return n + reap(ff);
+}
+
+static void ring_ready(void *arg, uint32_t events)
+{
+	file_poll(arg);
+}
+
+static void file_kick(struct flash *f)
+{
+	ring_push(container_of(f, struct file_flash, f));
+}
+
+/* ---- open and close ------------------------------------------------------------------------------ */
+
+static void file_close(struct flash *f)
+{
+	struct file_flash *ff = container_of(f, struct file_flash, f);
+
+	poller_del(f->sh, &ff->poller);
+	fd_watch_del(f->sh, &ff->watch);
+	if (ff->ring_open)
+		io_uring_queue_exit(&ff->ring);
+	if (ff->fd >= 0)
+		close(ff->fd);
+	bufpool_close(ff->bounces);
+	free(ff->slots);
+	free(ff->free_slots);
+	free(ff);
+}
+
+static const struct flash_ops file_ops = {
+	.close = file_close,
+	.submit = file_submit,
+	.kick = file_kick,
+};
+
+/* Held through the open file, which in-flight I/O keeps open when its process dies: the lock outlives the last write. */
+static int lock_file(int fd, const char *path, struct err *err)
+{
+	struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
+
+	for (int waited = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited += LOCK_RETRY_MS) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_set(
+				err, -errno, path, NULL, "cannot be locked: %s", strerror(errno));
+		if (waited >= LOCK_WAIT_MS)
+			return err_set(err, -EBUSY, path, NULL, "in use by another owner");
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+/* Whether O_DIRECT really works in units of `block` (a file system may refuse it at open or only at the first I/O). */
+static bool direct_works(int fd, uint32_t block)
+{
+	autofree void *buf = NULL;
+
+	if (posix_memalign(&buf, MEM_ALIGN, 2 * (size_t)block))
+		return false;
+	/* Memory at an odd multiple of the alignment, the second block: the least favourable case. */
+	return pread(fd, (char *)buf + (block > MEM_ALIGN ? MEM_ALIGN : 0), block, block) >= 0;
+}
+
+static int open_locked(
+	struct file_flash *ff, const char *path, const struct flash_opts *opts, struct err *err)
+{
+	struct stat st;
+	int flags = O_RDWR | O_CLOEXEC;
+
+	if (stat(path, &st) < 0)
+		return err_set(err, -errno, path, NULL, "%s", strerror(errno));
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(
+			err, -EINVAL, path, NULL, "neither a regular file nor a block device");
+	if (S_ISBLK(st.st_mode) && opts->exclusive)
+		flags |= O_EXCL; /* nor may the system have it mounted */
+	ff->fd = open(path, flags);
+	if (ff->fd < 0)
+		return err_set(err, -errno, path, NULL, "%s",
+			errno == EBUSY ? "in use by the system" : strerror(errno));
+	return opts->exclusive ? lock_file(ff->fd, path, err) : 0;
+}
+
+/* Size, logical block and atomic write size. */
+static int measure(
+	struct file_flash *ff, const char *path, const struct flash_opts *opts, struct err *err)
+{
+	struct flash_info *info = &ff->f.info;
+	unsigned int physical = FILE_ATOMIC;
+	int logical = 512;
+	struct stat st;
+
+	if (fstat(ff->fd, &st) < 0)
+		return err_set(err, -errno, path, NULL, "%s", strerror(errno));
+	info->size_bytes = (uint64_t)st.st_size;
+	if (S_ISBLK(st.st_mode) && (ioctl(ff->fd, BLKGETSIZE64, &info->size_bytes) < 0 ||
+					   ioctl(ff->fd, BLKSSZGET, &logical) < 0 ||
+					   ioctl(ff->fd, BLKPBSZGET, &physical) < 0))
+		return err_set(
+			err, -errno, path, NULL, "no block device geometry: %s", strerror(errno));
+	info->block_bytes = opts->block_bytes     ? opts->block_bytes
+			    : S_ISBLK(st.st_mode) ? (uint32_t)logical
+						  : 4096;
+	if (info->block_bytes < (uint32_t)logical || logical > 4096)
+		return err_set(err, -EINVAL, path, "block size",
+			"%u is less than the device's logical block of %d", info->block_bytes,
+			logical);
+	info->size_bytes -= info->size_bytes % info->block_bytes;
+	if (!info->size_bytes)
+		return err_set(err, -EINVAL, path, "size", "it is empty");
+	info->atomic_bytes = opts->atomic_bytes ? opts->atomic_bytes
+						: MAX((uint32_t)physical, info->block_bytes);
+	info->volatile_cache = true; /* fdatasync() says when it is durable */
+	info->depth = opts->depth;
+	return 0;
+}
+
+static void choose_direct(struct file_flash *ff, const char *path)
+{
+	int flags = fcntl(ff->fd, F_GETFL);
+
+	ff->direct = fcntl(ff->fd, F_SETFL, flags | O_DIRECT) == 0 &&
+		     direct_works(ff->fd, ff->f.info.block_bytes);
+	if (ff->direct)
+		return;
+	fcntl(ff->fd, F_SETFL, flags & ~O_DIRECT);
+	log_warn("flash: %s: no O_DIRECT here; I/O goes through the page cache", path);
+}
+
+static int alloc_slots(struct file_flash *ff)
+{
+	uint32_t depth = ff->f.info.depth;
+
+	ff->slots = calloc(depth, sizeof(ff->slots[0]));
+	ff->free_slots = calloc(depth, sizeof(ff->free_slots[0]));
+	if (!ff->slots || !ff->free_slots)
+		return -ENOMEM;
+	while (ff->nfree < depth) {
+		ff->free_slots[ff->nfree] = depth - 1 - ff->nfree;
+		ff->nfree++;
+	}
+	return ff->direct ? bufpool_open(BOUNCE_BYTES, BOUNCE_COUNT, &ff->bounces) : 0;
+}
+
+static int attach(struct file_flash *ff)
+{
+	int rc = io_uring_queue_init(ff->f.info.depth, &ff->ring, 0);
+
+	if (rc < 0)
+		return rc;
+	ff->ring_open = true;
+	rc = io_uring_ring_dontfork(&ff->ring);
+	if (rc < 0)
+		return rc;
+	poller_add(ff->f.sh, &ff->poller, file_poll, ff, POLLER_SLEEPS);
+	return fd_watch_add(ff->f.sh, &ff->watch, ff->ring.ring_fd, EPOLLIN, ring_ready, ff);
+}
+
+static int file_open(struct shard *sh, const char *where, const struct flash_opts *opts,
+	struct flash **out, struct err *err)
+{
+	struct file_flash *ff = calloc(1, sizeof(*ff));
+	int rc;
+
+	if (!ff)
+		return err_set(err, -ENOMEM, where, NULL, "no memory");
+	ff->f.ops = &file_ops;
+	ff->f.sh = sh;
+	ff->fd = -1;
+	rc = open_locked(ff, where, opts, err);
+	if (rc == 0)
+		rc = measure(ff, where, opts, err);
+	if (rc < 0)
+		goto fail;
+	choose_direct(ff, where);
+	rc = alloc_slots(ff);
+	if (rc < 0) {
+		err_set(err, rc, where, NULL, "no memory");
+		goto fail;
+	}
+	rc = attach(ff);
+	if (rc < 0) {
+		err_set(err, rc, where, NULL, "io_uring: %s", strerror(-rc));
+		goto fail;
+	}
+	*out = &ff->f;
+	return 0;
+fail:
+	file_close(&ff->f);
+	return rc;
+}
+
+const struct flash_backend flash_backend_file = {.scheme = "file", .open = file_open};

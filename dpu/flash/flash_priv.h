@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a flash back end provides, and what the core does for it. Private to dpu/flash.
+ *
+ * Before it calls submit the core has checked: depth, range, alignment to block_bytes, the iovecs' sum, non-zero
+ * length (but for flush). A back end ends every I/O it accepted with flash_complete(), from the shard's loop, never inside submit;
+ * the device may be closed by the last completion's done_fn, so nothing of it is touched after that call.
+ */
+#ifndef DPU_FLASH_FLASH_PRIV_H
+#define DPU_FLASH_FLASH_PRIV_H
+
+#include "dpu/flash/flash.h"
+
+TAILQ_HEAD(flash_io_list, flash_io);
+
+struct flash_ops {
+	void (*close)(struct flash *f); /* nothing in flight; frees f */
+	int (*submit)(struct flash *f, struct flash_io *io);
+	void (*kick)(struct flash *f); /* optional */
+	void *(*window)(struct flash *f, uint64_t off); /* optional; range checked */
+};
+
+struct flash {
+	const struct flash_ops *ops;
+	struct shard *sh;
+	struct flash_info info; /* filled by the back end */
+	struct flash_stats stats;
+	uint32_t in_flight;
+};
+
+struct flash_backend {
+	const char *scheme; /* what stands before the first colon */
+	/* where: what stands behind it. opts: complete, defaults filled in where they are the same for all. */
+	int (*open)(struct shard *sh, const char *where, const struct flash_opts *opts,
+		struct flash **out, struct err *err);
+};
+extern const struct flash_backend flash_backend_file, flash_backend_mem, flash_backend_fault;
+
+#define FLASH_DEPTH_DEFAULT 256u
+#define FLASH_DEPTH_MAX     4096u
+
+void flash_complete(struct flash *f, struct flash_io *io, enum flash_status status);
+
+/* Copies between scattered memory and one buffer of io->len bytes. */
+void flash_gather(const struct flash_io *io, void *dst);
+void flash_scatter(const struct flash_io *io, const void *src);
+
+#endif
