@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A small scripted NVMe/TCP target for tests of the initiator: one namespace of memory, on the test's own shard, over real
+ * sockets. It behaves, or misbehaves in exactly one way, once. Thread: the shard's.
+ *
+ *	peer_open(sh, &(struct peer_cfg){.mischief = PEER_R2T_BEYOND}, &p);
+ *	... connect to 127.0.0.1:p->port, do I/O ...
+ *	peer_close(p);
+ */
+#ifndef TESTS_UNIT_NVMF_PEER_H
+#define TESTS_UNIT_NVMF_PEER_H
+
+#include <sys/queue.h>
+
+#include "common/nvme/identify.h"
+#include "common/nvme/tcp.h"
+#include "dpu/net/sockets.h"
+
+#define PEER_BLOCK  512u
+#define PEER_BLOCKS 4096u
+#define PEER_CONNS  8
+#define PEER_CMDS   2048
+#define PEER_BUF    (512u << 10)
+#define PEER_NQN    "nqn.2024-01.test:peer"
+
+enum peer_mischief {
+	PEER_GOOD,
+	/* while connecting */
+	PEER_NO_ICRESP,
+	PEER_BAD_ICRESP, /* MAXH2CDATA 0 */
+	PEER_FEWER_DIGESTS,
+	PEER_REFUSE_CONNECT,
+	PEER_ASK_AUTH,
+	PEER_NEVER_READY,
+	PEER_FATAL_STATUS,
+	/* at the first read or write */
+	PEER_RESP_UNKNOWN,
+	PEER_RESP_TWICE,
+	PEER_DATA_UNKNOWN,
+	PEER_DATA_FOR_WRITE,
+	PEER_DATA_BEYOND,
+	PEER_DATA_GAP,
+	PEER_DATA_LENGTH, /* DATAL against the PDU's length */
+	PEER_R2T_BEYOND,
+	PEER_R2T_FOR_READ,
+	PEER_R2T_TWICE,
+	PEER_R2T_GAP,
+	PEER_SHORT_READ, /* success without data */
+	PEER_BAD_HDGST,
+	PEER_BAD_DDGST,
+	PEER_TERM,
+	PEER_CLOSE,
+	PEER_GARBAGE,
+	PEER_WRONG_DIRECTION,
+	PEER_NO_ANSWER, /* not even to Abort */
+	PEER_SLOW, /* answers only when aborted: Command Abort Requested */
+	PEER_MEDIA_ERROR,
+	PEER_MUTATE, /* flips bits in everything it sends, by seed */
+	PEER_NMISCHIEFS
+};
+
+struct peer_cfg {
+	enum peer_mischief mischief;
+	bool hdgst, ddgst; /* digests it agrees to */
+	uint8_t cpda;
+	uint32_t capsule_bytes; /* in-capsule data of I/O queues; 0: none */
+	uint32_t r2t_bytes; /* most per R2T; 0: all */
+	uint32_t c2h_bytes; /* most per C2HData; 0: all */
+	uint32_t maxh2cdata; /* 0: 4096 */
+	bool success; /* C2HData with SUCCESS in place of a response */
+	uint16_t max_queues; /* 0: 8 */
+	uint64_t seed;
+};
+
+struct peer_cmd {
+	struct nvme_sqe sqe;
+	bool busy;
+	uint32_t len, got, granted;
+};
+
+struct peer;
+
+struct peer_conn {
+	struct peer *p;
+	struct stream *stream;
+	struct nvme_tcp_link link;
+	uint16_t qid;
+	bool open;
+	uint32_t have;
+	uint8_t *buf;
+	struct peer_cmd cmds[PEER_CMDS];
+};
+
+struct peer {
+	struct shard *sh;
+	struct peer_cfg cfg;
+	struct stream_listener *l;
+	uint16_t port;
+	uint8_t *mem;
+	struct peer_conn conns[PEER_CONNS];
+	bool done_mischief;
+	/* what it has seen */
+	uint32_t ncommands, nflushes, nkeep_alives, naborts, naers, nconnects, nr2ts,
+		ncapsule_writes;
+	uint32_t cc;
+	int term_fes; /* of the last H2CTermReq, -1: none */
+	uint16_t aer_cid;
+};
+
+int peer_open(struct shard *sh, const struct peer_cfg *cfg, struct peer **out);
+void peer_close(struct peer *p);
+void peer_drop_connections(struct peer *p);
+/* Completes the pending AER on the admin queue. */
+void peer_async_event(struct peer *p, uint32_t result);
+
+#endif
