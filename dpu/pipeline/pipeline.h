@@ -46,7 +46,7 @@ void pipeline_resume(struct pipeline *p);
 /* ---- VMs and their namespaces: set by control, asked by frontends --------------------------------------- */
 
 int pipeline_vm_add(struct pipeline *p, uint32_t vm); /* -EEXIST, -ENOSPC, -ENOMEM; vm is not 0 */
-/* -EBUSY while it has requests in flight or watchers. Its namespaces go with it (not its volumes). */
+/* -EBUSY while it has requests in flight or watchers; -ENOENT. Its namespaces go with it (not its volumes). */
 int pipeline_vm_del(struct pipeline *p, uint32_t vm);
 uint32_t pipeline_vm_in_flight(const struct pipeline *p, uint32_t vm);
 
@@ -59,7 +59,7 @@ struct volume *pipeline_ns_find(const struct pipeline *p, uint32_t vm, uint32_t 
 uint32_t pipeline_ns_next(const struct pipeline *p, uint32_t vm, uint32_t nsid);
 uint32_t pipeline_ns_count(const struct pipeline *p, uint32_t vm);
 
-/* Told after a namespace of the VM came, went or grew (asynchronous event: namespace attribute changed). */
+/* Told after a namespace of the VM came or went (asynchronous event: namespace attribute changed). */
 struct pipeline_watch {
 	void (*changed_fn)(void *arg, uint32_t nsid);
 	void *arg;
