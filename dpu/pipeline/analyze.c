@@ -8,11 +8,11 @@ enum io_status analyze(struct pipeline *p, struct pipeline_slot *slot, struct io
 	const struct tables_snapshot *s = tables_current(p->cfg.tables);
 	const struct tables_entry *e;
 
-	if (!slot->ns) {
+	if (!slot->vol) {
 		slot->vm->stats.foreign++;
 		return IO_ERR_INVALID;
 	}
-	e = tables_find(s, slot->ns->nsid);
+	e = tables_find(s, slot->vol->id);
 	if (e && e->vm != req->vm) {
 		slot->vm->stats.foreign++;
 		return IO_ERR_INVALID;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* VMs and their namespaces. */
+/* VMs and their volumes. */
 #include "dpu/pipeline/pipeline_priv.h"
 
 #include <assert.h>
@@ -26,9 +26,9 @@ int pipeline_open(const struct pipeline_cfg *cfg, struct pipeline **out)
 
 static void vm_free(struct pipeline_vm *v)
 {
-	for (uint32_t i = 0; i < v->nns; i++)
-		free(v->ns[i]);
-	free(v->ns);
+	for (uint32_t i = 0; i < v->nvols; i++)
+		free(v->vols[i]);
+	free(v->vols);
 	free(v->slots);
 	free(v);
 }
@@ -95,7 +95,7 @@ int pipeline_vm_del(struct pipeline *p, uint32_t vm)
 
 	if (!v)
 		return -ENOENT;
-	if (v->stats.in_flight || !LIST_EMPTY(&v->watches))
+	if (v->stats.in_flight)
 		return -EBUSY;
 	for (i = vm_hash(vm); p->vms[i & (VM_PLACES - 1)] != v; i++)
 		;
@@ -110,13 +110,6 @@ int pipeline_vm_del(struct pipeline *p, uint32_t vm)
 	return 0;
 }
 
-uint32_t pipeline_vm_in_flight(const struct pipeline *p, uint32_t vm)
-{
-	const struct pipeline_vm *v = vm_find(p, vm);
-
-	return v ? v->stats.in_flight : 0;
-}
-
 int pipeline_vm_stats(const struct pipeline *p, uint32_t vm, struct pipeline_vm_stats *out)
 {
 	const struct pipeline_vm *v = vm_find(p, vm);
@@ -127,101 +120,47 @@ int pipeline_vm_stats(const struct pipeline *p, uint32_t vm, struct pipeline_vm_
 	return 0;
 }
 
-/* ---- namespaces ------------------------------------------------------------------------------------------------ */
+/* ---- volumes --------------------------------------------------------------------------------------------------- */
 
-static void ns_changed(struct pipeline_vm *v, uint32_t nsid)
-{
-	struct pipeline_watch *w, *next;
-
-	for (w = LIST_FIRST(&v->watches); w; w = next) {
-		next = LIST_NEXT(w, link);
-		w->changed_fn(w->arg, nsid);
-	}
-}
-
-int pipeline_ns_add(struct pipeline *p, uint32_t vm, struct volume *vol)
+int pipeline_volume_add(struct pipeline *p, uint32_t vm, const struct volume *vol)
 {
 	struct pipeline_vm *v = vm_find(p, vm);
-	uint32_t nsid = volume_id(vol), at;
-	struct pipeline_ns *ns, **grown;
+	uint32_t id = volume_id(vol), at;
+	struct pipeline_vol *pv, **grown;
 
 	if (!v)
 		return -ENOENT;
-	at = ns_place(v, nsid);
-	if (at < v->nns && v->ns[at]->nsid == nsid)
+	at = vol_place(v, id);
+	if (at < v->nvols && v->vols[at]->id == id)
 		return -EEXIST;
-	ns = calloc(1, sizeof(*ns));
-	grown = ns ? realloc(v->ns, (v->nns + 1) * sizeof(v->ns[0])) : NULL;
+	pv = calloc(1, sizeof(*pv));
+	grown = pv ? realloc(v->vols, (v->nvols + 1) * sizeof(v->vols[0])) : NULL;
 	if (!grown) {
-		free(ns);
+		free(pv);
 		return -ENOMEM;
 	}
-	v->ns = grown;
-	memmove(&v->ns[at + 1], &v->ns[at], (v->nns - at) * sizeof(v->ns[0]));
-	ns->nsid = nsid;
-	ns->vol = vol;
-	v->ns[at] = ns;
-	v->nns++;
-	ns_changed(v, nsid);
+	v->vols = grown;
+	memmove(&v->vols[at + 1], &v->vols[at], (v->nvols - at) * sizeof(v->vols[0]));
+	pv->id = id;
+	v->vols[at] = pv;
+	v->nvols++;
 	return 0;
 }
 
-int pipeline_ns_del(struct pipeline *p, uint32_t vm, uint32_t nsid)
+int pipeline_volume_del(struct pipeline *p, uint32_t vm, const struct volume *vol)
 {
 	struct pipeline_vm *v = vm_find(p, vm);
-	uint32_t at;
+	uint32_t id = volume_id(vol), at;
 
 	if (!v)
 		return -ENOENT;
-	at = ns_place(v, nsid);
-	if (at >= v->nns || v->ns[at]->nsid != nsid)
+	at = vol_place(v, id);
+	if (at >= v->nvols || v->vols[at]->id != id)
 		return -ENOENT;
-	if (v->ns[at]->in_flight)
+	if (v->vols[at]->in_flight)
 		return -EBUSY;
-	free(v->ns[at]);
-	v->nns--;
-	memmove(&v->ns[at], &v->ns[at + 1], (v->nns - at) * sizeof(v->ns[0]));
-	ns_changed(v, nsid);
+	free(v->vols[at]);
+	v->nvols--;
+	memmove(&v->vols[at], &v->vols[at + 1], (v->nvols - at) * sizeof(v->vols[0]));
 	return 0;
-}
-
-struct volume *pipeline_ns_find(const struct pipeline *p, uint32_t vm, uint32_t nsid)
-{
-	const struct pipeline_vm *v = vm_find(p, vm);
-	const struct pipeline_ns *ns = v ? ns_of(v, nsid) : NULL;
-
-	return ns ? ns->vol : NULL;
-}
-
-uint32_t pipeline_ns_next(const struct pipeline *p, uint32_t vm, uint32_t nsid)
-{
-	const struct pipeline_vm *v = vm_find(p, vm);
-	uint32_t at;
-
-	if (!v || nsid == UINT32_MAX)
-		return 0;
-	at = ns_place(v, nsid + 1);
-	return at < v->nns ? v->ns[at]->nsid : 0;
-}
-
-uint32_t pipeline_ns_count(const struct pipeline *p, uint32_t vm)
-{
-	const struct pipeline_vm *v = vm_find(p, vm);
-
-	return v ? v->nns : 0;
-}
-
-int pipeline_watch_add(struct pipeline *p, uint32_t vm, struct pipeline_watch *w)
-{
-	struct pipeline_vm *v = vm_find(p, vm);
-
-	if (!v)
-		return -ENOENT;
-	LIST_INSERT_HEAD(&v->watches, w, link);
-	return 0;
-}
-
-void pipeline_watch_del(struct pipeline_watch *w)
-{
-	LIST_REMOVE(w, link);
 }

@@ -7,16 +7,15 @@
 
 #define VM_PLACES (2u * PIPELINE_VMS_MAX) /* of the hash table: a power of two, never full */
 
-struct pipeline_ns {
-	uint32_t nsid;
+struct pipeline_vol {
+	uint32_t id; /* volume_id() */
 	uint32_t in_flight;
-	struct volume *vol;
 };
 
 /* A request between submit and done: what the pipeline has to put back. */
 struct pipeline_slot {
 	struct pipeline_vm *vm;
-	struct pipeline_ns *ns; /* NULL: it will be refused */
+	struct pipeline_vol *vol; /* NULL: it will be refused */
 	void (*done_fn)(struct io_req *req);
 	void *arg;
 	SLIST_ENTRY(pipeline_slot) link;
@@ -30,9 +29,8 @@ struct pipeline_vm {
 	TAILQ_HEAD(, io_req) waiting; /* for the volume to take them, in order of arrival */
 	bool ready; /* in p->ready: something waits */
 	TAILQ_ENTRY(pipeline_vm) ready_link;
-	struct pipeline_ns **ns; /* by nsid */
-	uint32_t nns;
-	LIST_HEAD(, pipeline_watch) watches;
+	struct pipeline_vol **vols; /* the VM's, by id */
+	uint32_t nvols;
 	struct pipeline_vm_stats stats;
 };
 
@@ -65,15 +63,15 @@ static inline struct pipeline_vm *vm_find(const struct pipeline *p, uint32_t vm)
 	}
 }
 
-/* The first namespace with a number >= nsid is at the returned place (nns: none). */
-static inline uint32_t ns_place(const struct pipeline_vm *v, uint32_t nsid)
+/* The first volume with a number >= id is at the returned place (nvols: none). */
+static inline uint32_t vol_place(const struct pipeline_vm *v, uint32_t id)
 {
-	uint32_t lo = 0, hi = v->nns;
+	uint32_t lo = 0, hi = v->nvols;
 
 	while (lo < hi) {
 		uint32_t mid = (lo + hi) / 2;
 
-		if (v->ns[mid]->nsid < nsid)
+		if (v->vols[mid]->id < id)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -81,11 +79,11 @@ static inline uint32_t ns_place(const struct pipeline_vm *v, uint32_t nsid)
 	return lo;
 }
 
-static inline struct pipeline_ns *ns_of(const struct pipeline_vm *v, uint32_t nsid)
+static inline struct pipeline_vol *vol_of(const struct pipeline_vm *v, uint32_t id)
 {
-	uint32_t i = ns_place(v, nsid);
+	uint32_t i = vol_place(v, id);
 
-	return i < v->nns && v->ns[i]->nsid == nsid ? v->ns[i] : NULL;
+	return i < v->nvols && v->vols[i]->id == id ? v->vols[i] : NULL;
 }
 
 /* analyze (201): routes by table 203, decides by table 204; sets req->outcome. 0, or the status to refuse with. */

@@ -48,8 +48,8 @@ static void finish(struct io_req *req)
 	st->latency_ns[req->op] += took;
 	if (took > st->latency_max_ns[req->op])
 		st->latency_max_ns[req->op] = took;
-	if (slot->ns)
-		slot->ns->in_flight--;
+	if (slot->vol)
+		slot->vol->in_flight--;
 	st->in_flight--;
 	p->in_flight--;
 	SLIST_INSERT_HEAD(&v->free_slots, slot, link);
@@ -168,7 +168,7 @@ static struct pipeline_slot *slot_take(
 		return NULL;
 	}
 	SLIST_REMOVE_HEAD(&v->free_slots, link);
-	slot->ns = req->vol ? ns_of(v, volume_id(req->vol)) : NULL;
+	slot->vol = req->vol ? vol_of(v, volume_id(req->vol)) : NULL;
 	slot->done_fn = req->done_fn;
 	slot->arg = req->arg;
 	req->done_fn = completed;
@@ -209,8 +209,8 @@ int pipeline_submit(struct pipeline *p, struct io_req *req)
 	v->stats.requests[req->op]++;
 	v->stats.bytes[req->op] += req->len_bytes;
 	v->stats.in_flight++;
-	if (slot->ns)
-		slot->ns->in_flight++;
+	if (slot->vol)
+		slot->vol->in_flight++;
 	p->in_flight++;
 	return 0;
 }
