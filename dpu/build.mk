@@ -9,6 +9,7 @@ DPDK_SRC := $(wildcard dpu/main.c dpu/port/*.c dpu/flow/*.c dpu/net/lwip*.c dpu/
 DPDK_CFLAGS := $(call pc_cflags,libdpdk)
 DPDK_LIBS   := $(call pc_libs,libdpdk)
 $(DPDK_SRC:%.c=$(O)/%.o): CFLAGS += $(DPDK_CFLAGS) -Wno-pedantic
+$(patsubst %.c,$(O)/%.o,$(wildcard dpu/net/lwip*.c)): CPPFLAGS += -isystem /usr/include/lwip
 LWIP_LIBS   := -llwip
 DPU_LIBS    := -lisal -luring -luuid
 

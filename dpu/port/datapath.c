@@ -250,3 +250,8 @@ bool port_can_send(const struct port *p)
 {
 	return p->link_up && tx_queued(p) < PORT_TXQ;
 }
+
+bool port_link_up(const struct port *p)
+{
+	return p->link_up;
+}

@@ -17,7 +17,7 @@
 #define HUGEPAGES_GLOB "/sys/devices/system/node/node*/hugepages/hugepages-*/free_hugepages"
 /* Memory EAL gets on a machine without huge pages: enough for PORT_MAX small ports. */
 #define PLAIN_MEMORY_MB "512"
-#define EXTRA_ARGS      12
+#define EXTRA_ARGS      16
 
 static bool hugepages;
 
@@ -130,8 +130,11 @@ static int extra_args(
 	}
 	if (!said->pci && said->vdev)
 		out[n++] = "--no-pci";
-	if (!said->log_level)
+	if (!said->log_level) {
 		out[n++] = "--log-level=*:warning";
+		/* It warns of secondary processes, which there are none of. */
+		out[n++] = "--log-level=pmd.net.memif*:error";
+	}
 	if (!said->telemetry)
 		out[n++] = "--no-telemetry";
 	return n;

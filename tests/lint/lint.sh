@@ -95,7 +95,7 @@ check_headers() {
 	for h in "${headers[@]}"; do
 		flags=''
 		case $h in
-		dpu/port/* | dpu/flow/* | dpu/net/lwip* | dpu/core/mem_eal.h) flags=${DPDK_CFLAGS:-$(pkg-config --cflags libdpdk)} ;;
+		dpu/port/* | dpu/flow/* | dpu/net/lwip* | dpu/core/mem_eal.h) flags="${DPDK_CFLAGS:-$(pkg-config --cflags libdpdk)} -isystem /usr/include/lwip" ;;
 		esac
 		# shellcheck disable=SC2086
 		$CC $CPPFLAGS $flags -std=gnu11 -Wall -Werror -Wno-unused-function -fsyntax-only -x c - <<<"#include \"$h\"" >/dev/null 2>&1 || bad+="$h"$'\n'

@@ -1,0 +1,178 @@
+# The loopback: VMs as network namespaces, their VFs as TAPs that one dpdk-testpmd carries to memif sockets, where the
+# card (any program on DPDK) attaches as client. Source it after tap.sh; everything it starts ends with the shell.
+#
+#   tp_init                       checks what is needed (else skips), removes what killed runs left behind
+#   tp_vf NAME [IP/PREFIX]        a VF: namespace $(tp_ns NAME), interface eth0, memif socket $TP_DIR/NAME.sock
+#   tp_start                      testpmd for all of them; call again after tp_kill
+#   tp_kill SIGNAL                ends testpmd
+#   tp_run NAME COMMAND...        runs it in the VM
+#   tp_eal                        EAL arguments of the card: one net_memif per VF, in order: net_memif0, net_memif1, ...
+#   tp_spawn PIDNAME LOG CMD...   starts a process that is ended with the shell; its pid is in $TP_DIR/PIDNAME.pid
+#   tp_end PIDNAME [SIGNAL]       ends it and waits
+#   tp_wait SECONDS COMMAND...    until the command succeeds
+#
+# Leftovers: each run has a directory TP_BASE/PID with what it started; a directory whose shell is dead is cleaned up.
+TP_BASE=${TP_BASE:-/run/parapet-loopback}
+TP_VFS=()
+declare -A TP_IP=()
+
+tp_init() {
+	[ "$(id -u)" = 0 ] || skip_all "needs root: network namespaces and TAP devices"
+	command -v dpdk-testpmd >/dev/null || skip_all "dpdk-testpmd is not installed (package dpdk)"
+	[ -c /dev/net/tun ] || skip_all "/dev/net/tun is not there"
+	mkdir -p "$TP_BASE"
+	tp_clean_leftovers
+	TP_DIR=$TP_BASE/$$
+	mkdir -p "$TP_DIR"
+	awk '{print $22}' /proc/$$/stat >"$TP_DIR/owner" # start time: pids are used again
+	trap tp_cleanup EXIT
+	trap 'exit 143' TERM INT HUP
+}
+
+tp_ns() { echo "pp$$-$1"; }
+
+# Ends a process of ours: by pid, and only if it still is the one we started.
+tp_kill_pid() { # DIR NAME SIGNAL
+	local pid start
+	read -r pid start <"$1/$2.pid" 2>/dev/null || return 0
+	if [ "$(awk '{print $22}' "/proc/$pid/stat" 2>/dev/null)" = "$start" ]; then
+		kill -"$3" "$pid" 2>/dev/null
+		[ "$3" = KILL ] || { tp_wait 5 tp_gone "$pid" "$start" || kill -KILL "$pid" 2>/dev/null; }
+		tp_wait 5 tp_gone "$pid" "$start"
+	fi
+	rm -f "$1/$2.pid"
+}
+
+tp_gone() { # PID START
+	local state
+	state=$(awk '{print $3, $22}' "/proc/$1/stat" 2>/dev/null) || return 0
+	[ "${state#* }" != "$2" ] || [ "${state%% *}" = Z ]
+}
+
+tp_remove() { # DIR: processes, namespaces, files
+	local f
+	for f in "$1"/*.pid; do [ -e "$f" ] && tp_kill_pid "$1" "$(basename "$f" .pid)" TERM; done
+	for f in "$1"/*.ns; do [ -e "$f" ] && ip netns del "$(cat "$f")" 2>/dev/null; done
+	rm -rf "$1"
+}
+
+tp_clean_leftovers() {
+	local d
+	for d in "$TP_BASE"/[0-9]*; do
+		[ -d "$d" ] || continue
+		[ -e "$d/owner" ] && [ "$(awk '{print $22}' "/proc/${d##*/}/stat" 2>/dev/null)" = "$(cat "$d/owner")" ] && continue
+		tp_remove "$d"
+	done
+}
+
+tp_cleanup() {
+	local rc=$?
+	tp_remove "$TP_DIR"
+	wait 2>/dev/null
+	return $rc
+}
+
+tp_wait() { # SECONDS COMMAND...
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.05
+	done
+}
+
+tp_spawn() { # NAME LOG COMMAND...
+	local name=$1 log=$2
+	shift 2
+	"$@" >>"$log" 2>&1 </dev/null &
+	echo "$! $(awk '{print $22}' /proc/$!/stat)" >"$TP_DIR/$name.pid"
+}
+
+tp_end() { # NAME [SIGNAL]
+	tp_kill_pid "$TP_DIR" "$1" "${2:-TERM}"
+}
+
+tp_pid() { cut -d' ' -f1 "$TP_DIR/$1.pid"; }
+
+tp_namespace() { # NAME
+	ip netns add "$(tp_ns "$1")"
+	tp_ns "$1" >"$TP_DIR/$1.ns"
+	ip -n "$(tp_ns "$1")" link set lo up
+}
+
+tp_vf() { # NAME [IP/PREFIX]
+	tp_namespace "$1"
+	# IPv6 would chatter; tests that want it turn it on.
+	tp_run "$1" sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1
+	TP_VFS+=("$1")
+	TP_IP[$1]=${2:-}
+}
+
+tp_run() { # NAME COMMAND...
+	local name=$1
+	shift
+	ip netns exec "$(tp_ns "$name")" "$@"
+}
+
+# A locally administered address that stays the same over restarts of testpmd.
+tp_mac() { # INDEX
+	printf '02:56:4d:00:00:%02x' "$1"
+}
+
+tp_start() {
+	local wire i=0 args=() cpus vf
+	wire=$(tp_ns wire)
+	[ -e "$TP_DIR/wire.ns" ] || tp_namespace wire
+	for vf in "${TP_VFS[@]}"; do
+		rm -f "$TP_DIR/$vf.sock"
+		args+=(--vdev "net_tap$i,iface=tap$i" --vdev "net_memif$i,role=server,socket=$TP_DIR/$vf.sock,socket-abstract=no,id=$i")
+		i=$((i + 1))
+	done
+	cpus="(0-$(($(nproc) - 1)))"
+	local mem=(--in-memory)
+	tp_hugepages || mem=(--no-huge --no-shconf -m 256)
+	: >"$TP_DIR/testpmd.log"
+	tp_spawn testpmd "$TP_DIR/testpmd.log" ip netns exec "$wire" dpdk-testpmd \
+		--lcores "0@$cpus,1@$cpus" --no-pci "${mem[@]}" --file-prefix="pp$$" --no-telemetry "${args[@]}" \
+		-- --forward-mode=io --nb-cores=1 --total-num-mbufs=32768 --auto-start --disable-link-check --stats-period 3600
+	tp_wait 20 tp_forwarding ||
+		{ sed 's/^/# /' "$TP_DIR/testpmd.log"; bail "testpmd did not start"; }
+	i=0
+	for vf in "${TP_VFS[@]}"; do
+		tp_plug "$vf" $i || bail "the TAP of $vf did not come up"
+		i=$((i + 1))
+	done
+}
+
+# The last thing testpmd does with its ports before it forwards is to make them promiscuous. A TAP moved
+# earlier would be one without queues.
+tp_forwarding() {
+	local i
+	for i in "${!TP_VFS[@]}"; do
+		ip -n "$(tp_ns wire)" link show "tap$i" | grep -q PROMISC || return 1
+	done
+}
+
+tp_plug() { # NAME INDEX: moves the TAP into the VM
+	local ns
+	ns=$(tp_ns "$1")
+	ip -n "$(tp_ns wire)" link set "tap$2" netns "$ns" name eth0 address "$(tp_mac "$2")" &&
+		{ [ -z "${TP_IP[$1]}" ] || ip -n "$ns" addr add "${TP_IP[$1]}" dev eth0; } &&
+		ip -n "$ns" link set eth0 up
+}
+
+tp_kill() { # SIGNAL
+	tp_end testpmd "${1:-INT}"
+}
+
+tp_hugepages() {
+	cat /sys/devices/system/node/node*/hugepages/hugepages-*/free_hugepages 2>/dev/null | grep -qv '^0$'
+}
+
+tp_eal() {
+	local i=0 vf
+	for vf in "${TP_VFS[@]}"; do
+		printf -- '--vdev net_memif%d,role=client,socket=%s,socket-abstract=no,id=%d ' $i "$TP_DIR/$vf.sock" $i
+		i=$((i + 1))
+	done
+}
