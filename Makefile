@@ -56,7 +56,7 @@ pc_libs   = $(shell pkg-config --libs $(1))
 
 # Fragments fill these.
 PROGS     :=  # programs that are built by "all"
-TESTS     :=  # unit test programs (TAP)
+TEST_PROGS :=  # programs that only tests need
 include proto/build.mk common/build.mk dpu/build.mk host-agent/build.mk tests/build.mk
 
 .PHONY: all deps test demo run bench lint fuzz install clean help

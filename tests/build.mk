@@ -2,7 +2,7 @@
 UNIT_SRC  := $(wildcard tests/unit/*_test.c)
 UNIT_BIN  := $(UNIT_SRC:tests/unit/%.c=$(BIN)/unit/%)
 UNIT_HELP := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
-TESTS     += $(UNIT_BIN)
+TEST_PROGS += $(UNIT_BIN)
 
 $(BIN)/unit/%: $(O)/tests/unit/%.o $(UNIT_HELP:%.c=$(O)/%.o) $(LIBDPU) $(LIBCOMMON)
 	$(link) $^ -lcmocka $($*_LIBS) $(DPU_LIBS) $(COMMON_LIBS) $(LDLIBS)
@@ -11,7 +11,7 @@ $(O)/tests/unit/%.o: CPPFLAGS += -include stdarg.h -include stddef.h -include se
 include $(wildcard tests/*/build.mk)
 
 .PHONY: tests tests-unit check test-unit
-tests: all $(TESTS)
+tests: all $(TEST_PROGS)
 tests-unit: $(UNIT_BIN)
 check test-unit: tests
 	$(Q)BIN=$(BIN) tests/run.sh unit

@@ -2,7 +2,7 @@
 # Runs test suites and sums up. Every test program prints TAP ("ok 1 - what", "not ok 2 - what",
 # "ok 3 - what # SKIP reason") and exits 0; 77 skips it as a whole, with the reason as its last line.
 #   tests/run.sh all              every suite of tests/suites, in order
-#   tests/run.sh NAME...          these suites
+#   tests/run.sh NAME...          these suites; NAME/TEST: one test of a suite, as its line names it
 # A suite is a line of tests/suites: NAME  TIMEOUT_S  COMMAND; a COMMAND of "@unit" stands for all
 # programs in $BIN/unit, "@DIR" for all executable *.sh in tests/DIR.
 set -u
@@ -46,14 +46,19 @@ one() { # NAME TIMEOUT COMMAND
 	count "$name" $? "$log"
 }
 
-suite() { # NAME TIMEOUT COMMAND
-	local name=$1 limit=$2 cmd=$3 t0=$SECONDS t
+suite() { # NAME TIMEOUT COMMAND [ONLY]
+	local name=$1 limit=$2 cmd=$3 only=${4:-} t0=$SECONDS t base
 	echo "== $name"
 	case $cmd in
-	@unit) for t in "$BIN"/unit/*; do [ -x "$t" ] && one "unit/${t##*/}" "$limit" "$t"; done ;;
-	@*) for t in tests/${cmd#@}/*.sh; do [ -x "$t" ] && one "${cmd#@}/$(basename "$t" .sh)" "$limit" "$t"; done ;;
-	*) one "$name" "$limit" "$cmd" ;;
+	@unit) set -- "$BIN"/unit/* ;;
+	@*) set -- tests/"${cmd#@}"/*.sh ;;
+	*) set -- ;;
 	esac
+	[ $# = 0 ] && one "$name" "$limit" "$cmd"
+	for t in "$@"; do
+		base=$(basename "$t" .sh)
+		[ -x "$t" ] && { [ -z "$only" ] || [ "$only" = "$base" ]; } && one "$name/$base" "$limit" "$t"
+	done
 	echo "== $name: $((SECONDS - t0)) s"
 }
 
@@ -61,9 +66,12 @@ known=0
 while read -r name limit cmd; do
 	case $name in '' | '#'*) continue ;; esac
 	for want in "$@"; do
-		if [ "$want" = all ] || [ "$want" = "$name" ]; then
+		if [ "$want" = all ] || [ "${want%%/*}" = "$name" ]; then
 			known=1
-			suite "$name" "$limit" "$cmd"
+			case $want in
+			*/*) suite "$name" "$limit" "$cmd" "${want#*/}" ;;
+			*) suite "$name" "$limit" "$cmd" ;;
+			esac
 		fi
 	done
 done <tests/suites
