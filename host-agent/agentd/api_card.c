@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What only a card knows: status, statistics, flow rules; and what is done to it directly. */
+#include "host-agent/agentd/api.h"
+#include "host-agent/agentd/pbjson.h"
+
+#include "common/base/util.h"
+#include "common/policy/policy.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *text_of(const json_t *o, const char *name)
+{
+	const char *s = json_string_value(json_object_get(o, name));
+
+	return s ? s : "";
+}
+
+/* Calls the card; *out: the message that `pick` points to in the response. */
+static int ask(struct api_request *rq, const char *node, Parapet__Request *req,
+	Parapet__Response__ResultCase want, json_t **out, struct err *e)
+{
+	const Parapet__Response *r;
+	const ProtobufCMessage *m;
+	struct rpc_msg reply;
+	int rc = node_call(rq->a, node, req, &reply, e);
+
+	if (rc < 0)
+		return rc;
+	r = reply.frame->response;
+	/* the members of the union are all pointers to messages */
+	m = r->result_case == want ? (const ProtobufCMessage *)r->status : NULL;
+	*out = m ? pbjson_message(m) : NULL;
+	rpc_msg_clear(&reply);
+	return *out ? 0 : err_set(e, -EPROTO, "card", "", "its answer is not what was asked for");
+}
+
+/* VM names beside the card's VM numbers, in every object of list. */
+static void name_vms(struct api_request *rq, const char *node, json_t *list)
+{
+	json_t *filter = json_pack("{s:s}", "node", node), *vms = NULL, *o, *vm;
+	size_t i, j;
+
+	if (store_list(rq->s, &noun_vm, filter, &vms, NULL) == 0) {
+		json_array_foreach(list, i, o)
+		{
+			json_array_foreach(vms, j, vm)
+			{
+				if (json_equal(json_object_get(o, "vm"),
+					    json_object_get(vm, "number")))
+					json_object_set(o, "vm_name", json_object_get(vm, "name"));
+			}
+		}
+	}
+	json_decref(vms);
+	json_decref(filter);
+}
+
+/* ---- status ---------------------------------------------------------------------------------------------------- */
+
+/* "in-sync", "pending", "conflict" or "unreachable". */
+static const char *node_word(const json_t *node, const struct node_state *st, uint64_t newest)
+{
+	if (!st->connected)
+		return "unreachable";
+	if (json_object_get(node, "problem"))
+		return "problem";
+	return st->card_version == newest ? "in-sync" : "pending";
+}
+
+static json_t *status_of(struct api_request *rq, const json_t *node)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__StatusGet get = PARAPET__STATUS_GET__INIT;
+	struct node_state st = {.connected = false};
+	const char *name = text_of(node, "name");
+	json_t *o, *v = NULL, *card = NULL;
+	struct err e = {0};
+	uint64_t newest = 0;
+
+	if (store_version_get(rq->s, name, 0, &v, NULL) == 0)
+		newest = (uint64_t)json_integer_value(json_object_get(v, "version"));
+	json_decref(v);
+	req.op_case = PARAPET__REQUEST__OP_STATUS_GET;
+	req.status_get = &get;
+	if (ask(rq, name, &req, PARAPET__RESPONSE__RESULT_STATUS, &card, &e) < 0)
+		card = NULL;
+	node_state_get(rq->a, name, &st);
+	o = json_pack("{s:s, s:O, s:b, s:s, s:I, s:I, s:O?, s:o?}", "node", name, "address",
+		json_object_get(node, "address"), "connected", st.connected, "state",
+		node_word(node, &st, newest), "version", (json_int_t)newest, "card_version",
+		(json_int_t)st.card_version, "problem", json_object_get(node, "problem"), "card",
+		card);
+	if (o && !card)
+		json_object_set_new(o, "reason", json_string(err_text(&e)));
+	return o;
+}
+
+static int status(struct api_request *rq, json_t **out, struct err *e)
+{
+	const char *want = api_query(rq, "node"), *node;
+	json_t *nodes = NULL, *list, *o;
+	size_t i;
+	int rc = want ? api_node(rq, &node, e) : 0;
+
+	if (!rc)
+		rc = store_list(rq->s, &noun_node, NULL, &nodes, e);
+	if (rc < 0)
+		return rc;
+	list = json_array();
+	json_array_foreach(nodes, i, o)
+	{
+		if (!want || !strcmp(want, text_of(o, "name")))
+			json_array_append_new(list, status_of(rq, o));
+	}
+	json_decref(nodes);
+	*out = json_pack("{s:o}", "items", list);
+	return *out ? 0 : -ENOMEM;
+}
+
+/* ---- statistics, flow rules, devices as the card sees them ---------------------------------------------------- */
+
+static int stats(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__StatsGet get = PARAPET__STATS_GET__INIT;
+	const char *node;
+	int rc = api_node(rq, &node, e);
+
+	req.op_case = PARAPET__REQUEST__OP_STATS_GET;
+	req.stats_get = &get;
+	if (!rc)
+		rc = ask(rq, node, &req, PARAPET__RESPONSE__RESULT_STATS, out, e);
+	if (!rc)
+		json_object_set_new(*out, "node", json_string(node));
+	return rc;
+}
+
+static int flows(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__FlowList get = PARAPET__FLOW_LIST__INIT;
+	const char *node;
+	int rc = api_node(rq, &node, e);
+
+	req.op_case = PARAPET__REQUEST__OP_FLOW_LIST;
+	req.flow_list = &get;
+	if (!rc)
+		rc = ask(rq, node, &req, PARAPET__RESPONSE__RESULT_FLOW_RULES, out, e);
+	if (!rc) {
+		name_vms(rq, node, json_object_get(*out, "rules"));
+		json_object_set_new(*out, "node", json_string(node));
+	}
+	return rc;
+}
+
+static int card_devices(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__DeviceList get = PARAPET__DEVICE_LIST__INIT;
+	const char *node;
+	int rc = api_node(rq, &node, e);
+
+	req.op_case = PARAPET__REQUEST__OP_DEVICE_LIST;
+	req.device_list = &get;
+	if (!rc)
+		rc = ask(rq, node, &req, PARAPET__RESPONSE__RESULT_DEVICES, out, e);
+	if (!rc) {
+		name_vms(rq, node, json_object_get(*out, "devices"));
+		json_object_set_new(*out, "node", json_string(node));
+	}
+	return rc;
+}
+
+static int flash_fail(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__FlashFail ff = PARAPET__FLASH_FAIL__INIT;
+	json_t *key, *have = NULL, *card = NULL;
+	const char *node, *name;
+	int rc;
+
+	if (!rq->body)
+		rq->body = json_object();
+	name = text_of(rq->body, "name");
+	rc = policy_check_name(name, "flash", "name", e);
+	if (!rc)
+		rc = api_node(rq, &node, e);
+	if (rc < 0)
+		return rc;
+	key = json_pack("{s:s, s:s}", "node", node, "name", name);
+	rc = key ? store_get(rq->s, &noun_flash, key, &have, e) : -ENOMEM;
+	req.op_case = PARAPET__REQUEST__OP_FLASH_FAIL;
+	req.flash_fail = &ff;
+	ff.name = (char *)name;
+	if (!rc) {
+		pthread_mutex_lock(&rq->a->change);
+		rc = ask(rq, node, &req, PARAPET__RESPONSE__RESULT_STATUS, &card, e);
+		pthread_mutex_unlock(&rq->a->change);
+	}
+	if (!rc)
+		*out = json_pack("{s:s, s:s, s:O?}", "node", node, "name", name, "pool",
+			json_object_get(card, "pool"));
+	json_decref(card);
+	json_decref(have);
+	json_decref(key);
+	return rc;
+}
+
+/* The card's own explanation: what is in force there, right now. */
+static int card_explain(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__Explain ex = PARAPET__EXPLAIN__INIT;
+	const char *vm = api_query(rq, "vm"), *device = api_query(rq, "device");
+	const char *op = api_query(rq, "op"), *node;
+	json_t *key, *have = NULL;
+	int rc = api_node(rq, &node, e);
+
+	if (!rc && (!vm || !device))
+		rc = err_set(e, -EINVAL, "request", vm ? "device" : "vm", "is needed");
+	if (rc < 0)
+		return rc;
+	key = json_pack("{s:s, s:s}", "node", node, "name", vm);
+	rc = key ? store_get(rq->s, &noun_vm, key, &have, e) : -ENOMEM;
+	ex.vm = (uint32_t)json_integer_value(json_object_get(have, "number"));
+	ex.path = (char *)device;
+	ex.has_read = ex.read = op && !strcmp(op, "read");
+	req.op_case = PARAPET__REQUEST__OP_EXPLAIN;
+	req.explain = &ex;
+	if (!rc)
+		rc = ask(rq, node, &req, PARAPET__RESPONSE__RESULT_EXPLANATION, out, e);
+	json_decref(have);
+	json_decref(key);
+	return rc;
+}
+
+const struct api_route api_card_routes[] = {
+	{"GET", "/v1/status", status},
+	{"GET", "/v1/stats", stats},
+	{"GET", "/v1/flows", flows},
+	{"GET", "/v1/card/devices", card_devices},
+	{"GET", "/v1/card/explain", card_explain},
+	{"POST", "/v1/flashes/fail", flash_fail},
+	{NULL},
+};

@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "host-agent/agentd/sync.h"
+
+#include "common/base/log.h"
+#include "common/base/util.h"
+#include "host-agent/agentd/tables.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct sync {
+	struct agent *a;
+	struct store *s;
+	const char *node;
+	enum sync_how how;
+	struct sync_result *res;
+	struct err *e;
+};
+
+static const char *text_of(const json_t *o, const char *name)
+{
+	return json_string_value(json_object_get(o, name));
+}
+
+static uint64_t number_of(const json_t *o, const char *name)
+{
+	return (uint64_t)json_integer_value(json_object_get(o, name));
+}
+
+static bool flag_of(const json_t *o, const char *name)
+{
+	return json_is_true(json_object_get(o, name));
+}
+
+static int call(struct sync *y, Parapet__Request *req, struct rpc_msg *reply)
+{
+	return node_call(y->a, y->node, req, reply, y->e);
+}
+
+static int list_of(struct sync *y, const struct noun *n, json_t **out)
+{
+	json_t *filter = json_pack("{s:s}", "node", y->node);
+	int rc = filter ? store_list(y->s, n, filter, out, y->e)
+			: err_set(y->e, -ENOMEM, "store", "", "out of memory");
+
+	json_decref(filter);
+	return rc;
+}
+
+static int set_flag(struct sync *y, const struct noun *n, const json_t *obj, const char *name)
+{
+	json_t *m = json_pack("{s:b}", name, 1);
+	int rc = store_set(y->s, n, obj, m, y->e);
+
+	json_decref(m);
+	return rc;
+}
+
+/* ---- the pool --------------------------------------------------------------------------------------- */
+
+struct flash_list {
+	Parapet__Flash *items;
+	Parapet__Flash **list;
+	size_t n;
+};
+
+static void flash_list_free(struct flash_list *f)
+{
+	free(f->items);
+	free(f->list);
+}
+
+/* Strings stay those of flashes. */
+static int flash_list_make(struct flash_list *f, const json_t *flashes)
+{
+	json_t *o;
+	size_t i, n = json_array_size(flashes);
+
+	*f = (struct flash_list){.n = n};
+	f->items = calloc(n + 1, sizeof(*f->items));
+	f->list = calloc(n + 1, sizeof(*f->list));
+	if (!f->items || !f->list) {
+		flash_list_free(f);
+		return -ENOMEM;
+	}
+	json_array_foreach((json_t *)flashes, i, o)
+	{
+		Parapet__Flash *p = f->list[i] = &f->items[i];
+
+		parapet__flash__init(p);
+		p->name = (char *)text_of(o, "name");
+		p->address = (char *)text_of(o, "address");
+		p->domain = (char *)text_of(o, "domain");
+		p->atomic_bytes = (uint32_t)number_of(o, "atomic_bytes");
+		p->has_atomic_bytes = json_object_get(o, "atomic_bytes") != NULL;
+		p->block_bytes = (uint32_t)number_of(o, "block_bytes");
+		p->has_block_bytes = json_object_get(o, "block_bytes") != NULL;
+	}
+	return 0;
+}
+
+static int pool_create(struct sync *y, const json_t *pool, struct flash_list *f)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__PoolCreate pc = PARAPET__POOL_CREATE__INIT;
+	const char *degraded = text_of(pool, "on_degraded");
+	struct rpc_msg reply;
+	int rc;
+
+	req.op_case = PARAPET__REQUEST__OP_POOL_CREATE;
+	req.pool_create = &pc;
+	pc.flashes = f->list;
+	pc.n_flashes = f->n;
+	schema_parse_ec(text_of(pool, "ec"), &pc.k, &pc.m);
+	pc.has_on_degraded = degraded != NULL;
+	pc.on_degraded = degraded && !strcmp(degraded, "allow")
+				 ? PARAPET__ON_DEGRADED__ON_DEGRADED_ALLOW
+				 : PARAPET__ON_DEGRADED__ON_DEGRADED_REFUSE;
+	pc.has_segment_bytes = json_object_get(pool, "segment_bytes") != NULL;
+	pc.segment_bytes = number_of(pool, "segment_bytes");
+	pc.has_same_flash = pc.same_flash = flag_of(pool, "same_flash");
+	pc.has_force = pc.force = flag_of(pool, "force");
+	rc = call(y, &req, &reply);
+	if (!rc)
+		rpc_msg_clear(&reply);
+	return rc;
+}
+
+static int pool_open(struct sync *y, struct flash_list *f)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__PoolOpen po = PARAPET__POOL_OPEN__INIT;
+	struct rpc_msg reply;
+	int rc;
+
+	req.op_case = PARAPET__REQUEST__OP_POOL_OPEN;
+	req.pool_open = &po;
+	po.flashes = f->list;
+	po.n_flashes = f->n;
+	rc = call(y, &req, &reply);
+	if (!rc)
+		rpc_msg_clear(&reply);
+	return rc;
+}
+
+/* Sends PoolSet where the card's settings differ from the store's. */
+static int pool_settings(struct sync *y, const json_t *pool, const Parapet__PoolStatus *have)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__PoolSet ps = PARAPET__POOL_SET__INIT;
+	const char *degraded = text_of(pool, "on_degraded");
+	struct rpc_msg reply;
+	uint32_t k = 0, m = 0;
+	int rc;
+
+	schema_parse_ec(text_of(pool, "ec"), &k, &m);
+	if (have->has_k && have->has_m && (have->k != k || have->m != m)) {
+		ps.has_k = ps.has_m = true;
+		ps.k = k;
+		ps.m = m;
+	}
+	ps.on_degraded = degraded && !strcmp(degraded, "allow")
+				 ? PARAPET__ON_DEGRADED__ON_DEGRADED_ALLOW
+				 : PARAPET__ON_DEGRADED__ON_DEGRADED_REFUSE;
+	ps.has_on_degraded = have->has_on_degraded && have->on_degraded != ps.on_degraded;
+	if (!ps.has_k && !ps.has_on_degraded)
+		return 0;
+	req.op_case = PARAPET__REQUEST__OP_POOL_SET;
+	req.pool_set = &ps;
+	rc = call(y, &req, &reply);
+	if (!rc)
+		rpc_msg_clear(&reply);
+	return rc;
+}
+
+/* A pool made before this agent knew of it is taken over when it consists of exactly the same devices. */
+static bool same_flashes(const Parapet__PoolStatus *have, const struct flash_list *want)
+{
+	if (have->n_flashes != want->n)
+		return false;
+	for (size_t i = 0; i < want->n; i++) {
+		bool found = false;
+
+		for (size_t j = 0; j < have->n_flashes; j++) {
+			const Parapet__Flash *f = have->flashes[j]->flash;
+
+			found = found || (!strcmp(f->name, want->list[i]->name) &&
+						 !strcmp(f->address, want->list[i]->address));
+		}
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+static int sync_pool_with(
+	struct sync *y, const json_t *pool, const json_t *flashes, const Parapet__PoolStatus *have)
+{
+	bool none = !have || !strcmp(have->state, "none");
+	struct flash_list f;
+	int rc;
+
+	if (flash_list_make(&f, flashes) < 0)
+		return err_set(y->e, -ENOMEM, "pool", "", "out of memory");
+	if (flag_of(pool, "created"))
+		rc = none ? pool_open(y, &f) : pool_settings(y, pool, have);
+	else if (none)
+		rc = pool_create(y, pool, &f);
+	else if (same_flashes(have, &f))
+		rc = pool_settings(y, pool, have);
+	else
+		rc = err_set(y->e, -EEXIST, "pool", "",
+			"the card has a pool of other flash devices already (uuid %.40s)",
+			have->uuid ? have->uuid : "unknown");
+	if (!rc && !flag_of(pool, "created"))
+		rc = set_flag(y, &noun_pool, pool, "created");
+	flash_list_free(&f);
+	return rc;
+}
+
+static int sync_pool_state(struct sync *y, const json_t *pool, const json_t *flashes)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__StatusGet get = PARAPET__STATUS_GET__INIT;
+	struct rpc_msg reply;
+	int rc;
+
+	req.op_case = PARAPET__REQUEST__OP_STATUS_GET;
+	req.status_get = &get;
+	rc = call(y, &req, &reply);
+	if (rc < 0)
+		return rc;
+	if (reply.frame->response->result_case == PARAPET__RESPONSE__RESULT_STATUS)
+		rc = sync_pool_with(y, pool, flashes, reply.frame->response->status->pool);
+	else
+		rc = err_set(y->e, -EPROTO, "card", "", "no status in its answer");
+	rpc_msg_clear(&reply);
+	return rc;
+}
+
+/* *ready: the card has its pool. */
+static int sync_pool(struct sync *y, bool *ready)
+{
+	json_t *pools = NULL, *flashes = NULL;
+	int rc = list_of(y, &noun_pool, &pools);
+
+	*ready = false;
+	if (!rc && json_array_size(pools)) {
+		rc = list_of(y, &noun_flash, &flashes);
+		if (!rc)
+			rc = sync_pool_state(y, json_array_get(pools, 0), flashes);
+		*ready = rc == 0;
+	}
+	json_decref(pools);
+	json_decref(flashes);
+	return rc;
+}
+
+/* ---- tables ------------------------------------------------------------------------------------------- */
+
+static void keep_remarks(struct sync *y, const Parapet__TablesApplied *applied)
+{
+	for (size_t i = 0; i < applied->n_remarks; i++) {
+		if (!y->res->remarks)
+			y->res->remarks = json_array();
+		json_array_append_new(y->res->remarks, json_string(applied->remarks[i]));
+	}
+}
+
+static int send_tables(struct sync *y, const json_t *body, uint64_t version, uint64_t base,
+	const char *author, bool check_only)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__TablesPush push = PARAPET__TABLES_PUSH__INIT;
+	struct tables_message msg;
+	struct rpc_msg reply;
+	int rc = tables_message(body, version, author, &msg, y->e);
+
+	if (rc < 0)
+		return rc;
+	req.op_case = PARAPET__REQUEST__OP_TABLES_PUSH;
+	req.tables_push = &push;
+	push.base_version = base;
+	push.tables = &msg.tables;
+	push.has_check_only = push.check_only = check_only;
+	rc = call(y, &req, &reply);
+	if (!rc) {
+		if (reply.frame->response->result_case == PARAPET__RESPONSE__RESULT_APPLIED)
+			keep_remarks(y, reply.frame->response->applied);
+		rpc_msg_clear(&reply);
+		if (!check_only)
+			node_card_version_set(y->a, y->node, version);
+	}
+	tables_message_free(&msg);
+	return rc;
+}
+
+/* Whether the card's tables say the same as body, whatever their number. */
+static int same_contents(struct sync *y, const json_t *body, bool *same)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__TablesGet get = PARAPET__TABLES_GET__INIT;
+	struct rpc_msg reply;
+	json_t *theirs;
+	int rc;
+
+	*same = false;
+	req.op_case = PARAPET__REQUEST__OP_TABLES_GET;
+	req.tables_get = &get;
+	rc = call(y, &req, &reply);
+	if (rc < 0)
+		return rc;
+	if (reply.frame->response->result_case == PARAPET__RESPONSE__RESULT_TABLES &&
+		tables_from_card(reply.frame->response->tables, &theirs, NULL) == 0) {
+		json_t *difference = tables_compare(body, theirs);
+
+		*same = difference && json_array_size(difference) == 0;
+		json_decref(difference);
+		json_decref(theirs);
+	}
+	rpc_msg_clear(&reply);
+	return 0;
+}
+
+static int remember_version(struct sync *y, uint64_t version)
+{
+	json_t *key = json_pack("{s:s}", "name", y->node);
+	json_t *m = json_pack("{s:I}", "card_version", (json_int_t)version);
+	int rc = store_set(y->s, &noun_node, key, m, y->e);
+
+	json_decref(key);
+	json_decref(m);
+	return rc;
+}
+
+/* The same tables under a number the card takes: one above its own. */
+static int renumber(struct sync *y, json_t *newest, uint64_t version, const char *what)
+{
+	char *text = tables_text(json_object_get(newest, "body"));
+	int rc = text ? store_version_add(
+				y->s, y->node, version, text_of(newest, "author"), what, text, y->e)
+		      : err_set(y->e, -ENOMEM, "table", "", "out of memory");
+
+	free(text);
+	if (!rc)
+		json_object_set_new(newest, "version", json_integer((json_int_t)version));
+	return rc;
+}
+
+static int conflict(struct sync *y, uint64_t card, uint64_t known)
+{
+	return err_set(y->e, -ESTALE, "table", "version",
+		"the card of node %s has version %llu, which does not come from here (known: "
+		"%llu); "
+		"allowed: 'table fetch --adopt' to take it over, or 'table push --force' to "
+		"replace it",
+		y->node, (unsigned long long)card, (unsigned long long)known);
+}
+
+/* card: what the card has; known: what it was last known to have. */
+static int push_newest(struct sync *y, json_t *newest, uint64_t card, uint64_t known)
+{
+	const json_t *body = json_object_get(newest, "body");
+	uint64_t version = number_of(newest, "version");
+	bool same = false;
+	int rc = 0;
+
+	if (card && card != known && y->how != SYNC_FORCE) {
+		rc = same_contents(y, body, &same);
+		if (rc < 0)
+			return rc;
+		if (!same)
+			return conflict(y, card, known);
+		if (card >= version) {
+			rc = card > version
+				     ? renumber(y, newest, card, "number taken from the card")
+				     : 0;
+			y->res->version = card;
+			y->res->applied = !rc;
+			return rc ? rc : remember_version(y, card);
+		}
+	}
+	if (version <= card) {
+		version = card + 1;
+		rc = renumber(y, newest, version, "pushed by force over the card's version");
+		if (rc < 0)
+			return rc;
+	}
+	rc = send_tables(y, body, version, card, text_of(newest, "author"), y->how == SYNC_HOLD);
+	if (rc == -ESTALE)
+		return conflict(y, card, known);
+	if (rc < 0 || y->how == SYNC_HOLD)
+		return rc;
+	y->res->version = version;
+	y->res->applied = y->res->pushed = true;
+	return remember_version(y, version);
+}
+
+static int sync_tables(struct sync *y)
+{
+	json_t *key = json_pack("{s:s}", "name", y->node), *node = NULL, *newest = NULL;
+	struct node_state st = {.connected = false};
+	uint64_t known, version;
+	int rc = store_get(y->s, &noun_node, key, &node, y->e);
+
+	if (!rc)
+		rc = store_version_get(y->s, y->node, 0, &newest, y->e);
+	if (!rc && !node_state_get(y->a, y->node, &st))
+		rc = err_set(y->e, -ENOENT, "node", "", "does not exist");
+	if (!rc) {
+		known = number_of(node, "card_version");
+		version = number_of(newest, "version");
+		y->res->version = version;
+		if (st.card_version == version && known == version)
+			y->res->applied = true;
+		else
+			rc = push_newest(y, newest, st.card_version, known);
+	}
+	json_decref(key);
+	json_decref(node);
+	json_decref(newest);
+	return rc;
+}
+
+/* ---- devices -------------------------------------------------------------------------------------------- */
+
+static uint32_t vm_number(struct sync *y, const char *vm)
+{
+	json_t *key = json_pack("{s:s, s:s}", "node", y->node, "name", vm), *o = NULL;
+	uint32_t n = 0;
+
+	if (store_get(y->s, &noun_vm, key, &o, NULL) == 0)
+		n = (uint32_t)number_of(o, "number");
+	json_decref(o);
+	json_decref(key);
+	return n;
+}
+
+static int device_add(struct sync *y, const json_t *d)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__DeviceAdd da = PARAPET__DEVICE_ADD__INIT;
+	const char *layout = text_of(d, "layout"), *ec = text_of(d, "ec");
+	struct rpc_msg reply;
+	int rc;
+
+	req.op_case = PARAPET__REQUEST__OP_DEVICE_ADD;
+	req.device_add = &da;
+	da.vm = vm_number(y, text_of(d, "vm"));
+	da.path = (char *)text_of(d, "path");
+	da.size_bytes = number_of(d, "size");
+	da.has_layout = layout != NULL;
+	da.layout = layout && !strcmp(layout, "fragments") ? PARAPET__LAYOUT__LAYOUT_FRAGMENTS
+							   : PARAPET__LAYOUT__LAYOUT_COPY;
+	da.has_block_bytes = json_object_get(d, "block_bytes") != NULL;
+	da.block_bytes = (uint32_t)number_of(d, "block_bytes");
+	da.has_k = da.has_m = ec && schema_parse_ec(ec, &da.k, &da.m) == 0;
+	rc = call(y, &req, &reply);
+	if (rc < 0)
+		return rc;
+	rpc_msg_clear(&reply);
+	if (!y->res->created)
+		y->res->created = json_array();
+	json_array_append_new(
+		y->res->created, json_pack("{s:I, s:s}", "vm", (json_int_t)da.vm, "path", da.path));
+	return set_flag(y, &noun_device, d, "created");
+}
+
+/* A volume that was made once and is in the pool no more is a loss, not a wish. */
+static int check_missing(struct sync *y, const json_t *devices)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__DeviceList dl = PARAPET__DEVICE_LIST__INIT;
+	struct rpc_msg reply;
+	json_t *d;
+	size_t i;
+	int rc;
+
+	req.op_case = PARAPET__REQUEST__OP_DEVICE_LIST;
+	req.device_list = &dl;
+	rc = call(y, &req, &reply);
+	if (rc < 0)
+		return rc;
+	json_array_foreach((json_t *)devices, i, d)
+	{
+		uint32_t vm = vm_number(y, text_of(d, "vm"));
+		const Parapet__Devices *have = reply.frame->response->devices;
+		bool found = !flag_of(d, "created");
+		char object[96];
+
+		if (reply.frame->response->result_case != PARAPET__RESPONSE__RESULT_DEVICES)
+			break;
+		for (size_t j = 0; !found && j < have->n_devices; j++)
+			found = have->devices[j]->vm == vm &&
+				!strcmp(have->devices[j]->path, text_of(d, "path"));
+		if (found)
+			continue;
+		snprintf(object, sizeof(object), "device %s %s", text_of(d, "vm"),
+			text_of(d, "path"));
+		rc = err_set(y->e, -ENODATA, object, "",
+			"its volume is no longer in the card's pool; allowed: delete the device "
+			"and add "
+			"it again (its data is gone), or bring the pool back");
+		break;
+	}
+	rpc_msg_clear(&reply);
+	return rc;
+}
+
+static int sync_devices(struct sync *y)
+{
+	json_t *devices = NULL, *d;
+	size_t i;
+	int rc = list_of(y, &noun_device, &devices);
+
+	if (!rc && json_array_size(devices))
+		rc = check_missing(y, devices);
+	json_array_foreach(devices, i, d)
+	{
+		if (!rc && !flag_of(d, "created"))
+			rc = device_add(y, d);
+	}
+	json_decref(devices);
+	return rc;
+}
+
+int sync_device_del(struct agent *a, const char *node, uint32_t vm, const char *path, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__DeviceDel dd = PARAPET__DEVICE_DEL__INIT;
+	struct rpc_msg reply;
+	int rc;
+
+	req.op_case = PARAPET__REQUEST__OP_DEVICE_DEL;
+	req.device_del = &dd;
+	dd.vm = vm;
+	dd.path = (char *)path;
+	rc = node_call(a, node, &req, &reply, e);
+	if (!rc)
+		rpc_msg_clear(&reply);
+	return rc;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------------------- */
+
+int sync_node(struct agent *a, struct store *s, const char *node, enum sync_how how,
+	struct sync_result *res, struct err *e)
+{
+	struct sync y = {a, s, node, how, res, e};
+	bool ready = false;
+	struct node_state st = {.last_error = "not connected yet"};
+	int rc;
+
+	if (!node_state_get(a, node, &st) || !st.connected)
+		return err_set(e, -EHOSTUNREACH, "node", "",
+			"the card of node %s is not connected: %s", node, st.last_error);
+	rc = sync_pool(&y, &ready);
+	if (rc < 0 || !ready)
+		return rc;
+	rc = sync_tables(&y);
+	if (!rc && res->applied)
+		rc = sync_devices(&y);
+	return rc;
+}
+
+void sync_result_clear(struct sync_result *res)
+{
+	json_decref(res->remarks);
+	json_decref(res->created);
+	*res = (struct sync_result){.applied = false};
+}
+
+void sync_note_problem(struct store *s, const char *node, const char *problem)
+{
+	json_t *key = json_pack("{s:s}", "name", node);
+	json_t *m = json_pack("{s:s?}", "problem", problem);
+
+	/* the problem may hold anything a card said; what is not UTF-8 is not kept */
+	if (key && m && store_set(s, &noun_node, key, m, NULL) < 0)
+		log_warn("node %s: its problem could not be stored", node);
+	json_decref(key);
+	json_decref(m);
+}
+
+/* The history gets the refused version too, so that the numbers tell what the card saw. */
+static int undo_versions(struct sync *y, const json_t *before, const char *refused, const char *why)
+{
+	uint64_t version = y->res->version;
+	char *text = tables_text(before);
+	char what[400];
+	int rc = text ? store_begin(y->s, y->e)
+		      : err_set(y->e, -ENOMEM, "table", "", "out of memory");
+
+	if (rc < 0) {
+		free(text);
+		return rc;
+	}
+	snprintf(what, sizeof(what), "undone: %s", why);
+	rc = store_version_add(y->s, y->node, version, "parapet-agent", what, refused, y->e);
+	if (!rc)
+		rc = store_version_add(y->s, y->node, version + 1, "parapet-agent",
+			"back to what was before", text, y->e);
+	if (!rc)
+		rc = send_tables(y, before, version + 1, version, "parapet-agent", false);
+	if (!rc)
+		rc = remember_version(y, version + 1);
+	if (rc < 0)
+		store_rollback(y->s);
+	else
+		rc = store_commit(y->s, y->e);
+	free(text);
+	return rc;
+}
+
+int sync_undo(struct agent *a, struct store *s, const char *node, const struct sync_result *res,
+	const json_t *before, const char *refused, const char *why, struct err *e)
+{
+	struct sync_result again = {.version = res->version};
+	struct sync y = {a, s, node, SYNC_PUSH, &again, e};
+	json_t *o;
+	size_t i;
+	int rc = 0;
+
+	json_array_foreach(res->created, i, o)
+	{
+		if (!rc)
+			rc = sync_device_del(
+				a, node, (uint32_t)number_of(o, "vm"), text_of(o, "path"), e);
+	}
+	if (!rc && res->pushed)
+		rc = undo_versions(&y, before, refused, why);
+	sync_result_clear(&again);
+	return rc;
+}

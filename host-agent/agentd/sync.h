@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Bringing one card to what the store says: pool, tables, devices, in this order, so that a device never
+ * takes a write before the tables that decide it are in force.
+ *
+ * Tables go with the version the card is known to have (compare-and-swap). Where the card has another
+ * one, and not the same contents, nothing is sent: -ESTALE, for a person to resolve (table fetch, table push --force).
+ * A volume that the pool once held and holds no more is reported, never made again.
+ *
+ * Thread: any, with agent->change held and a store transaction open; what was done on the card is marked in the store
+ * as part of that transaction. Errors: 0 (the card is up to date, or what was asked for is done),
+ * -EHOSTUNREACH (no card: pending), -ESTALE, anything else: the card refused; res tells what had been done before.
+ */
+#ifndef HOST_AGENT_AGENTD_SYNC_H
+#define HOST_AGENT_AGENTD_SYNC_H
+
+#include "host-agent/agentd/node.h"
+
+enum sync_how {
+	SYNC_HOLD, /* the schedule keeps the tables back: only ask the card whether it would take them */
+	SYNC_PUSH,
+	SYNC_FORCE, /* push whatever the card has */
+};
+
+struct sync_result {
+	bool applied; /* the card has the newest tables */
+	bool pushed; /* ... because of this call */
+	uint64_t version; /* of the newest tables */
+	json_t *remarks; /* from the card, or NULL */
+	json_t *created; /* devices made by this call: [{"vm": number, "path"}], or NULL */
+};
+
+int sync_node(struct agent *a, struct store *s, const char *node, enum sync_how how,
+	struct sync_result *res, struct err *e);
+void sync_result_clear(struct sync_result *res);
+
+/* After a change that failed and was rolled back: takes its devices and tables off the card again. `before` is the
+ * body in force before, pushed as a version of its own that is also written to the history of s (no transaction
+ * open). */
+int sync_undo(struct agent *a, struct store *s, const char *node, const struct sync_result *res,
+	const json_t *before, const char *refused, const char *why, struct err *e);
+
+/* Keeps the reason why the card is not up to date with the node; NULL: it is. */
+void sync_note_problem(struct store *s, const char *node, const char *problem);
+
+/* Deletes a device's volume on the card. */
+int sync_device_del(
+	struct agent *a, const char *node, uint32_t vm, const char *path, struct err *e);
+
+#endif
