@@ -43,30 +43,15 @@ int pipeline_submit(struct pipeline *p, struct io_req *req);
 int pipeline_drain(struct pipeline *p, uint64_t timeout_ns);
 void pipeline_resume(struct pipeline *p);
 
-/* ---- VMs and their namespaces: set by control, asked by frontends --------------------------------------- */
+/* ---- VMs and their volumes: set by control ------------------------------------------------------------------ */
 
 int pipeline_vm_add(struct pipeline *p, uint32_t vm); /* -EEXIST, -ENOSPC, -ENOMEM; vm is not 0 */
-/* -EBUSY while it has requests in flight or watchers. Its namespaces go with it (not its volumes). */
+/* -EBUSY while it has requests in flight, -ENOENT. Its volumes are no longer reachable. */
 int pipeline_vm_del(struct pipeline *p, uint32_t vm);
-uint32_t pipeline_vm_in_flight(const struct pipeline *p, uint32_t vm);
-
-/* A namespace: a volume under the number the VM knows it by. The number is the volume's id, so it survives restarts. */
-int pipeline_ns_add(struct pipeline *p, uint32_t vm, struct volume *vol); /* -EEXIST, -ENOENT */
-/* -EBUSY while requests for it are in flight. */
-int pipeline_ns_del(struct pipeline *p, uint32_t vm, uint32_t nsid);
-struct volume *pipeline_ns_find(const struct pipeline *p, uint32_t vm, uint32_t nsid);
-/* The VM's lowest namespace number above nsid, 0 when there is none. */
-uint32_t pipeline_ns_next(const struct pipeline *p, uint32_t vm, uint32_t nsid);
-uint32_t pipeline_ns_count(const struct pipeline *p, uint32_t vm);
-
-/* Told after a namespace of the VM came, went or grew (asynchronous event: namespace attribute changed). */
-struct pipeline_watch {
-	void (*changed_fn)(void *arg, uint32_t nsid);
-	void *arg;
-	LIST_ENTRY(pipeline_watch) link;
-};
-int pipeline_watch_add(struct pipeline *p, uint32_t vm, struct pipeline_watch *w); /* -ENOENT */
-void pipeline_watch_del(struct pipeline_watch *w);
+/* The VM may use the volume. -EEXIST, -ENOENT (VM), -ENOMEM. */
+int pipeline_volume_add(struct pipeline *p, uint32_t vm, const struct volume *vol);
+/* It may no longer. -EBUSY while requests for it are in flight, -ENOENT. */
+int pipeline_volume_del(struct pipeline *p, uint32_t vm, const struct volume *vol);
 
 /* ---- numbers ---------------------------------------------------------------------------------------------- */
 

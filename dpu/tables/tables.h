@@ -55,6 +55,20 @@ const struct policy_vm *tables_doc_policy_vm(const struct tables_doc *d, uint32_
 const struct policy_device *tables_doc_device(
 	const struct tables_doc *d, uint32_t vm, const char *path);
 
+/* A VM's way in, from its row. */
+enum tables_access_kind { TABLES_ACCESS_NONE, TABLES_ACCESS_SOCKET, TABLES_ACCESS_PORT };
+struct tables_access {
+	enum tables_access_kind kind;
+	char addr[46]; /* socket: numeric */
+	uint16_t tcp_port;
+	const char *port; /* port: the device's name, in the row */
+	uint32_t card_ip; /* host order */
+	uint8_t prefix_len;
+	bool mac_set;
+	uint8_t card_mac[6];
+};
+int tables_access_parse(const Parapet__Vm *vm, struct tables_access *out, struct err *e);
+
 /* ---- snapshots ---------------------------------------------------------------------------------------- */
 
 /* What the pool knows of a volume. */
