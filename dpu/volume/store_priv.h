@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of dpu/volume share: the store, its volumes, and the operation (one request of a VM, or a repair) with
+ * its stages. Everything an operation needs while it runs is inside it or in pools made at open.
+ *
+ *	volume_submit ─▶ op: lock ─▶ chunk ─▶ area ─▶ reserve ─▶ buffers ─▶ read (read-modify-write) ─▶ fill ─▶ issue
+ *	                      ▲                                                                                  │
+ *	                      └── next chunk ◀─ apply (map) ◀─ record ◀─ flush ◀─────────────────────────────────┘
+ *
+ * Thread: the shard's.
+ */
+#ifndef DPU_VOLUME_STORE_PRIV_H
+#define DPU_VOLUME_STORE_PRIV_H
+
+#include "dpu/core/mem.h"
+#include "dpu/core/shard.h"
+#include "dpu/volume/lock.h"
+#include "dpu/volume/map.h"
+#include "dpu/volume/volume.h"
+
+#define CHUNK_BLOCKS 128u /* an operation works in pieces of this much */
+#define CHUNK_WORDS  (CHUNK_BLOCKS / 64)
+#define TRIES_MAX    5u /* of a device I/O that ends with a transient error */
+
+/* ---- areas (area.c): where a volume's blocks lie in place --------------------------------------------------- */
+enum area_kind { AREA_DATA, AREA_INTERMEDIATE, AREAS };
+enum piece_state { PIECE_NONE, PIECE_MAKING, PIECE_READY };
+
+/* A segment's worth of a volume, identity-mapped to a segment of a device. */
+struct piece {
+	uint32_t segment;
+	uint8_t dev;
+	uint8_t state;
+	bool failed; /* the last attempt to make it: its waiters have to be told */
+	bool fresh; /* every unmapped block's place here still holds zeros: made by this run and nothing went wrong or was dropped since */
+};
+
+/* ---- records (rec.c) -------------------------------------------------------------------------------------------- */
+struct rec_item {
+	struct record rec;
+	bool fua;
+	void (*done_fn)(struct rec_item *it, enum io_status status);
+	void *arg;
+	TAILQ_ENTRY(rec_item) link;
+};
+TAILQ_HEAD(rec_list, rec_item);
+
+#define REC_BATCHES 4u
+struct rec_batch {
+	struct store *s;
+	struct stripe_append app;
+	struct rec_list items;
+	struct record records[STRIPELOG_RECORDS_MAX];
+	bool busy;
+};
+
+/* ---- flushes of one device (devflush.c) ---------------------------------------------------------------------------- */
+struct dev_flush {
+	void (*done_fn)(struct dev_flush *f, enum flash_status status);
+	void *arg;
+	TAILQ_ENTRY(dev_flush) link;
+};
+TAILQ_HEAD(dev_flush_list, dev_flush);
+
+#define FLUSH_PARTS 4u /* devices one operation flushes side by side */
+struct flush_part {
+	struct dev_flush f;
+	struct op *op;
+	uint64_t gen;
+	uint8_t dev;
+};
+
+struct dev_flusher {
+	struct flash_io io;
+	struct store *s;
+	uint8_t dev;
+	bool busy, dead; /* dead: the device is; the tick tells */
+	unsigned int tries;
+	struct dev_flush_list running, next; /* next: came while one was running */
+};
+
+/* ---- device I/O of an operation (dev.c) --------------------------------------------------------------------------------- */
+struct vio {
+	struct flash_io io;
+	struct op *op;
+	void (*done_fn)(struct vio *v);
+	uint8_t dev, tries;
+	uint16_t first, n; /* blocks of the operation's chunk */
+	TAILQ_ENTRY(vio) link;
+};
+TAILQ_HEAD(vio_list, vio);
+
+struct sread { /* a read from the log */
+	struct stripe_read r;
+	struct op *op;
+	uint16_t first, n;
+	TAILQ_ENTRY(sread) link;
+};
+TAILQ_HEAD(sread_list, sread);
+
+/* ---- operations (op.c) ------------------------------------------------------------------------------------------------------ */
+enum op_kind { OP_READ, OP_WRITE, OP_ZERO, OP_TRIM, OP_FLUSH, OP_REPAIR };
+
+enum op_stage {
+	ST_FREE,
+	ST_LOCK, /* waits for its range */
+	ST_CHUNK, /* takes the next piece of the range */
+	ST_AREA, /* sees that the pieces it writes to exist */
+	ST_RESERVE, /* sets room aside in the log: before anything is written */
+	ST_BUFFERS, /* bounce buffers for what cannot be used in place */
+	ST_READ, /* reads; writes: the rest of partly written blocks */
+	ST_FILL, /* gathers the payload */
+	ST_ISSUE, /* device writes and the queue */
+	ST_WRITTEN, /* all of them have ended */
+	ST_FLUSH, /* makes them durable before a record may say so */
+	ST_RECORD, /* the change of state */
+	ST_LOGFLUSH, /* FUA: earlier records */
+	ST_APPLY, /* the map: from here on it is visible */
+	ST_TRIM, /* whole blocks of trim and write zeroes */
+	ST_DONE,
+};
+
+enum step { GO, PARK };
+
+struct iov_cursor {
+	int i;
+	size_t off;
+};
+
+struct op {
+	enum op_kind kind;
+	enum op_stage stage;
+	enum io_status status; /* the first thing that went wrong */
+	struct io_req *req; /* NULL: repair */
+	struct volume *vol;
+	struct store *s;
+	enum io_outcome outcome;
+	bool fua, locked;
+
+	/* the range, in bytes of the volume, and how far it has got */
+	uint64_t pos, end;
+	uint64_t seq;
+	struct range_lock lock;
+
+	/* the chunk: bytes [head, head + len) of blocks [block, +n) */
+	uint64_t block;
+	uint32_t n, head, len;
+	struct map_pin pin;
+	struct iov_cursor cur; /* where the chunk starts in the request's iovec */
+	uint64_t own[CHUNK_WORDS]; /* blk[i] is a bounce buffer */
+	uint64_t from_log[CHUNK_WORDS]; /* the data area did not have it */
+	uint32_t nbounce;
+	uint8_t *blk[CHUNK_BLOCKS];
+	uint32_t crc[CHUNK_BLOCKS];
+	struct iovec iov[CHUNK_BLOCKS];
+	uint32_t niov;
+
+	/* reading: indices [rd_next, rd_end) are still to be asked for */
+	uint32_t rd_next, rd_end, rd_first;
+	bool rd_on, rd_log; /* rd_log: second pass, only what is in from_log */
+	bool rd_failed;
+
+	/* writing */
+	bool zeros; /* the payload is zeros (ends of write zeroes) */
+	bool rmw_head, rmw_tail; /* blocks that still need their old contents */
+	bool whole_head, whole_tail; /* ... and are then written whole */
+	bool to_data; /* goes to an area in place */
+	bool data_failed, log_failed;
+	enum io_status log_status; /* when log_failed */
+	uint64_t zero_first, zero_n; /* trim: the whole blocks */
+	bool need_record, need_flush, waited_area;
+	enum area_kind area;
+	uint32_t reserved;
+	struct ec_scheme reserved_scheme;
+	int excluded;
+
+	uint32_t pending;
+	struct queue_item qi;
+	struct rec_item rec;
+	struct flush_part parts[FLUSH_PARTS];
+	struct stripe_flush sf;
+	uint64_t log_gen;
+	uint64_t flush_devs; /* flush: still to do */
+	TAILQ_ENTRY(op) link; /* in at most one list of the store */
+};
+TAILQ_HEAD(op_list, op);
+
+/* ---- volume, store --------------------------------------------------------------------------------------------------------------- */
+struct volume {
+	struct store *s;
+	struct volume_cfg cfg;
+	uint32_t id;
+	uint32_t version; /* of its record */
+	uint64_t nblocks;
+	uint64_t next_seq;
+	struct map *map;
+	struct range_locks locks;
+	struct piece *pieces[AREAS];
+	uint64_t npieces;
+	uint32_t in_flight; /* requests, repairs, pieces being made */
+	uint32_t requests; /* of VMs */
+	bool deleting;
+	/* what Flush has to flush: per device, a count of writes and the count at its last flush */
+	uint64_t used_devs;
+	uint64_t dev_gen[POOL_DEVS_MAX], dev_flushed[POOL_DEVS_MAX];
+	uint64_t plain_devs; /* holds unflushed blocks that exist nowhere else */
+	uint64_t log_gen, log_flushed;
+	struct volume_stats stats;
+	uint64_t media_event_ns;
+	TAILQ_ENTRY(volume) link;
+};
+TAILQ_HEAD(volume_list, volume);
+
+TAILQ_HEAD(req_list, io_req);
+struct area_job;
+#define AREA_JOBS 16u
+
+struct store {
+	struct pool *pool;
+	struct shard *sh;
+	struct ec *ec;
+	struct stripelog *log;
+	struct queue *queue;
+	struct map_mem *map_mem;
+	struct bufpool *bufs;
+	struct store_cfg cfg;
+	uint32_t piece_blocks;
+	struct volume_list volumes;
+	uint32_t next_id;
+
+	struct op *ops, *repair_ops;
+	struct op_list free_ops, free_repairs;
+	struct op_list ready; /* may go on: run by the tick */
+	struct op_list retry; /* something was full: tried again every round */
+	struct op_list buf_wait; /* in order */
+	struct op_list area_wait;
+	struct req_list done; /* ended inside submit: told by the tick */
+	unsigned int in_submit;
+	uint32_t in_flight;
+
+	struct vio *vios;
+	struct vio_list free_vios, dead_vios, dev_wait[POOL_DEVS_MAX];
+	struct sread *sreads;
+	struct sread_list free_sreads;
+	struct dev_flusher flushers[POOL_DEVS_MAX];
+
+	struct rec_batch rec_batches[REC_BATCHES];
+	struct rec_list recs;
+	struct area_job *jobs;
+
+	struct task tick, rec_round;
+	struct poller poller;
+	bool closing;
+	bool again; /* something was full: the poller has to try again */
+	bool space_low;
+	uint64_t no_space_ns; /* of the last event */
+
+	void (*event_fn)(
+		void *arg, enum store_event_kind kind, const char *object, const char *text);
+	void *event_arg;
+	struct store_stats stats;
+};
+
+/* op.c */
+int ops_open(struct store *s, uint32_t count);
+void ops_close(struct store *s);
+void op_run(struct op *op); /* goes on with it as far as it gets */
+void op_ready(struct op *op); /* the same, from the tick */
+enum step op_retry(struct op *op); /* parks it until the next round */
+void op_fail(struct op *op, enum io_status status);
+bool op_buffers(struct op *op); /* maps blk[]; false: parked */
+void op_release_buffers(struct op *op);
+void op_gather(struct op *op);
+void op_scatter(struct op *op);
+void op_unreserve(struct op *op);
+void op_set_chunk(struct op *op,
+	uint64_t limit_blocks); /* the chunk at pos, not across a multiple of limit_blocks */
+enum step op_pin(
+	struct op *op, enum map_intent intent); /* the chunk; op->stage is already the next one */
+void op_unpin(struct op *op);
+void op_next_chunk(struct op *op); /* past it: ST_CHUNK or ST_DONE */
+bool repair_start(struct volume *v, uint64_t block, uint32_t n);
+void store_tick(void *arg); /* struct store */
+int store_poll(void *arg);
+const char *op_stage_name(enum op_stage st);
+
+/* read.c */
+enum step read_step(struct op *op);
+int op_add_iov(struct op *op, uint32_t from, uint32_t n);
+void volume_media_error(
+	struct volume *v, uint64_t block); /* counts, and tells the operator now and then */
+void read_begin(struct op *op, uint32_t from, uint32_t to);
+enum step read_go(struct op *op); /* GO: all of it is there, or op->rd_failed */
+
+/* write.c */
+enum step write_step(struct op *op);
+/* trim.c */
+enum step trim_step(struct op *op);
+/* flush.c */
+enum step flush_step(struct op *op);
+enum step op_flush_dev(
+	struct op *op, unsigned int dev, enum op_stage next); /* one device, on behalf of a write */
+enum step op_flush_log(struct op *op, enum op_stage next);
+void volume_wrote(
+	struct volume *v, unsigned int dev, bool only_copy); /* a write to a device has ended */
+void dev_flush(struct store *s, unsigned int dev, struct dev_flush *f);
+void flush_tick(struct store *s);
+int flush_retry(struct store *s); /* devices whose queue was full; how many went */
+bool store_dev_volatile(const struct store *s, unsigned int dev);
+
+/* dev.c */
+struct vio *vio_get(struct store *s);
+void vio_put(struct store *s, struct vio *v);
+void vio_submit(struct store *s, struct vio *v);
+void dev_tick(struct store *s);
+int dev_retry(struct store *s); /* devices whose queue was full; how many went */
+
+/* rec.c */
+void rec_submit(struct store *s, struct rec_item *it);
+int rec_submit_wait(struct store *s, struct rec_item *it); /* control context */
+bool rec_idle(const struct store *s);
+int rec_retry(struct store *s); /* the log was full; how many went */
+void rec_state(struct record *r, uint32_t volume, uint8_t state, uint64_t block, uint64_t nblocks,
+	uint64_t seq);
+void rec_area(struct record *r, uint32_t volume, enum area_kind kind, uint64_t piece, uint64_t seq,
+	unsigned int dev, uint32_t segment);
+void rec_volume(struct record *r, uint32_t id, uint32_t version, const struct volume_cfg *cfg,
+	bool deleted);
+
+struct rec_state_fields {
+	uint32_t volume;
+	uint8_t state;
+	uint64_t block, nblocks, seq;
+};
+struct rec_area_fields {
+	uint32_t volume, segment;
+	uint8_t kind, dev;
+	uint64_t piece, seq; /* of two for the same piece the later one holds */
+};
+struct rec_volume_fields {
+	uint32_t id, version;
+	bool deleted;
+	struct volume_cfg cfg;
+};
+/* 0 or -EINVAL: not what it should be */
+int rec_parse_state(const struct record *r, struct rec_state_fields *out);
+int rec_parse_area(const struct record *r, struct rec_area_fields *out);
+int rec_parse_volume(const struct record *r, struct rec_volume_fields *out);
+
+/* area.c */
+int areas_open(struct store *s);
+void areas_close(struct store *s);
+int volume_pieces_grow(struct volume *v, uint64_t nblocks);
+struct piece *area_piece(struct volume *v, enum area_kind kind, uint64_t block);
+/* 1: there; 0: op is parked and asks again; -ENOSPC, -ENODEV, -EIO (it was tried) */
+int area_ensure(struct volume *v, enum area_kind kind, uint64_t block, struct op *op);
+uint64_t area_off(struct volume *v, const struct piece *p, uint64_t block);
+void area_not_fresh(struct volume *v, uint64_t first, uint64_t nblocks);
+bool area_jobs_idle(const struct store *s);
+
+/* volume.c */
+/* Takes the map over where there is one (recovery). */
+int volume_new(struct store *s, uint32_t id, const struct volume_cfg *cfg, struct map *map,
+	struct volume **out);
+void volume_free(struct volume *v);
+void volume_put_log(void *arg, uint32_t ref, uint32_t nblocks); /* a map_put_fn */
+uint32_t volume_default_block_bytes(const struct store *s, int data_dev);
+
+/* recover.c */
+int store_recover(struct store *s, struct err *err);
+
+/* store.c */
+void store_event(struct store *s, enum store_event_kind kind, const char *object, const char *fmt,
+	...) __attribute__((format(printf, 4, 5)));
+void store_check_space(struct store *s);
+void store_no_space(struct store *s, struct volume *v);
+
+static inline bool bit_get(const uint64_t *w, uint32_t i)
+{
+	return w[i / 64] >> (i % 64) & 1;
+}
+static inline void bit_set(uint64_t *w, uint32_t i)
+{
+	w[i / 64] |= 1ull << (i % 64);
+}
+
+#endif

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Volumes: created, grown, deleted; each change is a record that is durable before anything relies on it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/util.h"
+#include "dpu/volume/store_priv.h"
+
+const char *block_state_name(enum block_state s)
+{
+	static const char *const names[] = {[BLOCK_UNMAPPED] = "unmapped",
+		[BLOCK_ZERO] = "zero",
+		[BLOCK_DATA] = "data",
+		[BLOCK_DATA_LOG] = "data+log",
+		[BLOCK_LOG] = "log",
+		[BLOCK_INTERMEDIATE] = "intermediate"};
+
+	return (unsigned int)s < BLOCK_STATES ? names[s] : "?";
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
+
+int volume_new(struct store *s, uint32_t id, const struct volume_cfg *cfg, struct map *map,
+	struct volume **out)
+{
+	struct volume *v = calloc(1, sizeof(*v));
+	int rc;
+
+	if (!v)
+		return -ENOMEM;
+	v->s = s;
+	v->id = id;
+	v->version = 1;
+	v->cfg = *cfg;
+	v->nblocks = cfg->size_bytes / IO_BLOCK_BYTES;
+	v->next_seq = (pool_epoch(s->pool) << 40) + 1;
+	range_locks_init(&v->locks);
+	rc = volume_pieces_grow(v, v->nblocks);
+	if (rc == 0)
+		rc = map ? map_grow(map, v->nblocks) : map_open(s->map_mem, v->nblocks, &map);
+	if (rc < 0) {
+		for (unsigned int k = 0; k < AREAS; k++)
+			free(v->pieces[k]);
+		free(v);
+		return rc;
+	}
+	v->map = map;
+	TAILQ_INSERT_TAIL(&s->volumes, v, link);
+	*out = v;
+	return 0;
+}
+
+void volume_free(struct volume *v)
+{
+	TAILQ_REMOVE(&v->s->volumes, v, link);
+	map_close(v->map);
+	for (unsigned int k = 0; k < AREAS; k++)
+		free(v->pieces[k]);
+	free(v);
+}
+
+void volume_put_log(void *arg, uint32_t ref, uint32_t nblocks)
+{
+	struct volume *v = arg;
+
+	stripelog_put(v->s->log, ref, nblocks);
+}
+
+/* ---- checks --------------------------------------------------------------------------------------------------------- */
+
+static int check_dev(struct store *s, const char *name, const char *field, int dev, struct err *err)
+{
+	if (dev < 0 || (unsigned int)dev >= pool_ndevs(s->pool))
+		return err_set(err, -EINVAL, name, field, "no device %d: the pool has 0..%u", dev,
+			pool_ndevs(s->pool) - 1);
+	return 0;
+}
+
+static int check_devs(
+	struct store *s, const char *name, int data_dev, int intermediate_dev, struct err *err)
+{
+	int rc = check_dev(s, name, "data flash", data_dev, err);
+
+	if (rc < 0 || intermediate_dev == POOL_DEV_NONE)
+		return rc;
+	rc = check_dev(s, name, "intermediate flash", intermediate_dev, err);
+	if (rc < 0)
+		return rc;
+	if (intermediate_dev == data_dev)
+		return err_set(err, -EINVAL, name, "intermediate flash",
+			"must be another one than the data flash (%s)",
+			pool_dev(s->pool, (unsigned int)data_dev)->name);
+	return 0;
+}
+
+static int check_size(const char *name, uint64_t size_bytes, struct err *err)
+{
+	if (!size_bytes || size_bytes % IO_BLOCK_BYTES)
+		return err_set(err, -EINVAL, name, "size",
+			"%llu bytes: must be a multiple of %u, more than 0",
+			(unsigned long long)size_bytes, IO_BLOCK_BYTES);
+	if (size_bytes / IO_BLOCK_BYTES > MAP_BLOCKS_MAX)
+		return err_set(err, -ERANGE, name, "size", "%llu bytes: at most 256 TiB",
+			(unsigned long long)size_bytes);
+	return 0;
+}
+
+static int check_cfg(struct store *s, const struct volume_cfg *c, struct err *err)
+{
+	const struct pool_cfg *pc = pool_cfg(s->pool);
+	int rc;
+
+	if (!c->name[0] || !memchr(c->name, 0, sizeof(c->name)))
+		return err_set(err, -EINVAL, "volume", "name", "must have 1..63 characters");
+	if (volume_find(s, c->name))
+		return err_set(err, -EEXIST, c->name, NULL, "there is such a volume already");
+	rc = check_size(c->name, c->size_bytes, err);
+	if (rc < 0)
+		return rc;
+	if (c->block_bytes != 512 && c->block_bytes != IO_BLOCK_BYTES)
+		return err_set(err, -EINVAL, c->name, "block size", "%u: must be 512 or %u",
+			c->block_bytes, IO_BLOCK_BYTES);
+	if ((unsigned int)c->layout > VOLUME_FRAGMENTS)
+		return err_set(err, -EINVAL, c->name, "layout", "must be copy or fragments");
+	if (!c->scheme.k || c->scheme.k > EC_K_MAX || !c->scheme.m || c->scheme.m > pc->scheme.m)
+		return err_set(err, -EINVAL, c->name, "ec",
+			"%u+%u: k must be 1..%u and m 1..%u (the pool's)", c->scheme.k, c->scheme.m,
+			EC_K_MAX, pc->scheme.m);
+	if ((unsigned int)c->scheme.k + c->scheme.m > pool_ndevs(s->pool))
+		return err_set(err, -EINVAL, c->name, "ec",
+			"%u+%u is wider than the pool of %u devices", c->scheme.k, c->scheme.m,
+			pool_ndevs(s->pool));
+	return check_devs(s, c->name, c->data_dev, c->intermediate_dev, err);
+}
+
+uint32_t volume_default_block_bytes(const struct store *s, int data_dev)
+{
+	const struct pool_dev *d = pool_dev(s->pool, (unsigned int)data_dev);
+
+	if (d->flash && flash_info(d->flash)->atomic_bytes < IO_BLOCK_BYTES)
+		return 512;
+	return IO_BLOCK_BYTES;
+}
+
+/* ---- changes ------------------------------------------------------------------------------------------------------------ */
+
+/* Durable on return; the caller makes it visible then. */
+static int log_volume(struct volume *v, const struct volume_cfg *cfg, bool deleted, struct err *err)
+{
+	struct rec_item it = {.fua = true};
+	int rc;
+
+	v->version++;
+	rec_volume(&it.rec, v->id, v->version, cfg, deleted);
+	rc = rec_submit_wait(v->s, &it);
+	v->log_gen++;
+	if (rc == -ENOSPC)
+		return err_set(err, rc, v->cfg.name, NULL, "no room left in the pool");
+	if (rc < 0)
+		return err_set(err, rc, v->cfg.name, NULL,
+			"the change could not be made durable: %s", strerror(-rc));
+	return 0;
+}
+
+static void random_id(struct store *s, uint8_t id[16])
+{
+	uint64_t r[2] = {shard_random(s->sh), shard_random(s->sh)};
+
+	memcpy(id, r, 16);
+	id[6] = (id[6] & 0x0f) | 0x40; /* RFC 4122: random */
+	id[8] = (id[8] & 0x3f) | 0x80;
+}
+
+int volume_create(
+	struct store *s, const struct volume_cfg *cfg, struct volume **out, struct err *err)
+{
+	static const uint8_t none[16];
+	struct volume_cfg c = *cfg;
+	struct volume *v;
+	int rc;
+
+	if (!c.scheme.k)
+		c.scheme = pool_cfg(s->pool)->scheme;
+	if (!c.block_bytes && c.data_dev >= 0 && (unsigned int)c.data_dev < pool_ndevs(s->pool))
+		c.block_bytes = volume_default_block_bytes(s, c.data_dev);
+	rc = check_cfg(s, &c, err);
+	if (rc < 0)
+		return rc;
+	if (!memcmp(c.nguid, none, sizeof(none)))
+		random_id(s, c.nguid);
+	rc = volume_new(s, s->next_id++, &c, NULL, &v);
+	if (rc < 0)
+		return err_set(err, rc, c.name, NULL, "no memory for its map");
+	rc = log_volume(v, &v->cfg, false, err);
+	if (rc < 0) {
+		/* Should the record be on flash all the same, a later volume of this name or this one's absence
+		 * of data make it harmless: recovery keeps the latest of a name. */
+		volume_free(v);
+		return rc;
+	}
+	*out = v;
+	return 0;
+}
+
+static bool is_idle(void *arg)
+{
+	return ((struct volume *)arg)->in_flight == 0;
+}
+
+static void free_pieces(struct volume *v)
+{
+	for (unsigned int k = 0; k < AREAS; k++)
+		for (uint64_t i = 0; i < v->npieces; i++)
+			if (v->pieces[k][i].state == PIECE_READY)
+				pool_segment_free(
+					v->s->pool, v->pieces[k][i].dev, v->pieces[k][i].segment);
+}
+
+int volume_delete(struct volume *v, struct err *err)
+{
+	int rc;
+
+	if (v->requests)
+		return err_set(
+			err, -EBUSY, v->cfg.name, NULL, "%u requests are in flight", v->requests);
+	if (v->deleting)
+		return err_set(err, -EBUSY, v->cfg.name, NULL, "is being deleted");
+	v->deleting = true;
+	rc = shard_wait(v->s->sh, is_idle, v, 0);
+	if (rc == 0)
+		rc = log_volume(v, &v->cfg, true, err);
+	if (rc < 0) {
+		v->deleting = false;
+		return rc;
+	}
+	map_set_zero(v->map, 0, v->nblocks, volume_put_log, v);
+	free_pieces(v);
+	volume_free(v);
+	return 0;
+}
+
+int volume_grow(struct volume *v, uint64_t size_bytes, struct err *err)
+{
+	uint64_t nblocks = size_bytes / IO_BLOCK_BYTES, old = v->cfg.size_bytes;
+	struct volume_cfg cfg = v->cfg;
+	int rc = check_size(v->cfg.name, size_bytes, err);
+
+	if (rc < 0)
+		return rc;
+	if (size_bytes < old)
+		return err_set(err, -EINVAL, v->cfg.name, "size",
+			"%llu bytes: a volume cannot shrink (it has %llu)",
+			(unsigned long long)size_bytes, (unsigned long long)old);
+	if (size_bytes == old)
+		return 0;
+	rc = volume_pieces_grow(v, nblocks);
+	if (rc == 0)
+		rc = map_grow(v->map, nblocks);
+	if (rc < 0)
+		return err_set(err, rc, v->cfg.name, "size", "no memory for its map");
+	cfg.size_bytes = size_bytes;
+	rc = log_volume(v, &cfg, false, err);
+	if (rc < 0)
+		return rc;
+	v->cfg.size_bytes = size_bytes;
+	v->nblocks = nblocks;
+	return 0;
+}
+
+int volume_set_devs(struct volume *v, int data_dev, int intermediate_dev, struct err *err)
+{
+	struct volume_cfg cfg = v->cfg;
+	int rc = check_devs(v->s, v->cfg.name, data_dev, intermediate_dev, err);
+
+	if (rc < 0)
+		return rc;
+	cfg.data_dev = data_dev;
+	cfg.intermediate_dev = intermediate_dev;
+	rc = log_volume(v, &cfg, false, err);
+	if (rc < 0)
+		return rc;
+	v->cfg.data_dev = data_dev;
+	v->cfg.intermediate_dev = intermediate_dev;
+	return 0;
+}
+
+/* ---- looking ---------------------------------------------------------------------------------------------------------------- */
+
+struct volume *volume_find(struct store *s, const char *name)
+{
+	struct volume *v;
+
+	TAILQ_FOREACH (v, &s->volumes, link)
+		if (!v->deleting && !strcmp(v->cfg.name, name))
+			return v;
+	return NULL;
+}
+
+struct volume *volume_first(struct store *s)
+{
+	return TAILQ_FIRST(&s->volumes);
+}
+
+struct volume *volume_next(struct volume *v)
+{
+	return TAILQ_NEXT(v, link);
+}
+
+const struct volume_cfg *volume_cfg(const struct volume *v)
+{
+	return &v->cfg;
+}
+
+uint32_t volume_id(const struct volume *v)
+{
+	return v->id;
+}
+
+struct store *volume_store(const struct volume *v)
+{
+	return v->s;
+}
+
+void volume_stats(const struct volume *v, struct volume_stats *out)
+{
+	*out = v->stats;
+	for (unsigned int s = 0; s < BLOCK_STATES; s++)
+		out->blocks[s] = map_count(v->map, s);
+	out->map_bytes = map_bytes(v->map);
+}
