@@ -57,7 +57,7 @@ struct lwipnet_if_stats {
 	uint64_t rx_frames, tx_frames;
 	uint64_t rx_copied; /* too small or too many to be kept in place */
 	uint64_t drop_frames; /* over max_frames, or no memory */
-	uint64_t drop_syn; /* over a cap */
+	uint64_t drop_syn; /* connection attempts given up, or refused, over a cap */
 	uint64_t drop_tx; /* no room: TCP sends again */
 	uint64_t rerouted; /* would have left through another interface */
 	uint32_t frames_held;

@@ -32,7 +32,7 @@ static void run_task(void *arg)
 	LIST_FOREACH (nif, &net->ifs, link) {
 		if (nif->tx_stalled && port_can_send(nif->port))
 			lwip_streams_retry(nif);
-		else if (nif->tx_stalled && port_link_up(nif->port))
+		else if (nif->tx_stalled)
 			lwip_defer(net); /* the port's queue is full, and is being sent */
 	}
 	lwip_streams_run(net);

@@ -596,12 +596,15 @@ static void time_wait_trim(struct lwipnet_if *nif)
 		tcp_abort(oldest);
 }
 
-/* Half-open connections per listener, and all of the interface: those lwIP is still closing count too. */
+/*
+ * Half-open connections per listener: beyond the cap the oldest makes room, so that a VM's forgotten attempts do not keep it
+ * out for the 20 seconds lwIP waits for each. And all of the interface: those that lwIP is still closing count too.
+ */
 bool lwip_syn_allowed(struct lwipnet_if *nif, uint16_t port)
 {
-	uint32_t half_open = 0, all = 0, limit = 0;
+	struct tcp_pcb *pcb, *oldest = NULL;
 	struct lwip_listener *kl, *to = NULL;
-	const struct tcp_pcb *pcb;
+	uint32_t half_open = 0, all = 0, limit = 0;
 
 	LIST_FOREACH (kl, &nif->listeners, link) {
 		limit += kl->l.max_conns;
@@ -611,12 +614,21 @@ bool lwip_syn_allowed(struct lwipnet_if *nif, uint16_t port)
 	if (!to)
 		return true; /* lwIP answers with a reset */
 	for (pcb = tcp_active_pcbs; pcb; pcb = pcb->next) {
-		half_open += half_open_of(to, pcb);
 		all += pcb->netif_idx == netif_get_index(&nif->netif);
+		if (!half_open_of(to, pcb))
+			continue;
+		half_open++;
+		if (!oldest || (int32_t)(pcb->tmr - oldest->tmr) <= 0)
+			oldest = pcb; /* of the same tick: new ones are put in front */
 	}
-	if (half_open >= to->l.max_half_open || all >= 2 * limit) {
+	if (all >= 2 * limit) {
 		to->l.counters.dropped_half_open++;
 		return false;
+	}
+	if (half_open >= to->l.max_half_open) {
+		to->l.counters.dropped_half_open++;
+		nif->st.drop_syn++;
+		tcp_abandon(oldest, 0);
 	}
 	time_wait_trim(nif);
 	return true;

@@ -39,6 +39,9 @@ static int tx_flush(struct port *p)
 		if (n < run)
 			break;
 	}
+	/* A device without its peer takes nothing, and old frames are no use to one that comes back. */
+	if (!sent && !p->link_up)
+		port_tx_drop_all(p);
 	return sent;
 }
 
@@ -51,7 +54,7 @@ void port_tx_drop_all(struct port *p)
 
 static int tx_queue(struct port *p, struct rte_mbuf *m, uint32_t limit)
 {
-	if (!p->link_up || tx_queued(p) >= limit) {
+	if (tx_queued(p) >= limit) {
 		p->st.drop_tx_full++;
 		rte_pktmbuf_free(m);
 		return -ENOBUFS;
@@ -109,7 +112,7 @@ static void bridge_flood(struct port *in, struct rte_mbuf *m)
 	for (unsigned int i = 0; i < ps->nports; i++) {
 		struct port *out = ps->port[i];
 
-		if (!may_pass(in, out) || !out->link_up)
+		if (!may_pass(in, out))
 			continue;
 		if (!guard_passes(out, rte_pktmbuf_mtod(m, uint8_t *), m->data_len)) {
 			out->st.drop_filter++;
@@ -186,6 +189,24 @@ static void receive(struct port *p, struct rte_mbuf *m)
 	rte_pktmbuf_free(m);
 }
 
+/*
+ * With interrupts the shard may sleep as soon as nobody has work. So an idle port claims to have some until its interrupts
+ * are armed, and once more after that: a frame may have come just before.
+ */
+static int before_sleep(struct port *p, int did)
+{
+	if (did) {
+		port_intr_disarm(p);
+		p->empty_polls = 0;
+		return 0;
+	}
+	if (p->intr_armed)
+		return 0;
+	if (++p->empty_polls >= IDLE_BEFORE_IRQ)
+		port_intr_arm(p);
+	return 1;
+}
+
 int port_poll(void *arg)
 {
 	struct rte_mbuf *pkt[PORT_RX_BURST];
@@ -201,13 +222,7 @@ int port_poll(void *arg)
 		p->st.rx_card_queue += q > 0 ? n : 0;
 		did += n;
 	}
-	if (did) {
-		port_intr_disarm(p);
-		p->empty_polls = 0;
-	} else if (++p->empty_polls == IDLE_BEFORE_IRQ && p->intr_epfd >= 0) {
-		port_intr_arm(p);
-		did = 1; /* look once more: a frame may have come before the interrupt was armed */
-	}
+	did += p->intr_epfd >= 0 ? before_sleep(p, did) : 0;
 	return did + tx_flush(p);
 }
 
@@ -248,10 +263,5 @@ int port_pkt_send(struct port *p, struct rte_mbuf *pkt)
 
 bool port_can_send(const struct port *p)
 {
-	return p->link_up && tx_queued(p) < PORT_TXQ;
-}
-
-bool port_link_up(const struct port *p)
-{
-	return p->link_up;
+	return tx_queued(p) < PORT_TXQ;
 }

@@ -149,6 +149,5 @@ struct rte_mbuf *port_pkt_alloc(struct port *p, size_t len_bytes);
 int port_pkt_send(struct port *p, struct rte_mbuf *pkt);
 /* True when the next port_pkt_send() has room: for those who would rather wait. */
 bool port_can_send(const struct port *p);
-bool port_link_up(const struct port *p);
 
 #endif

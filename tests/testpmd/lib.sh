@@ -176,3 +176,34 @@ tp_eal() {
 		i=$((i + 1))
 	done
 }
+
+# Listens in VMs while something is sent: tp_sniff_start TOKEN VM..., then tp_sniffed VM: frames seen with the token.
+tp_sniff_start() { # TOKEN VM...
+	local token=$1 vm fd
+	shift
+	for vm; do
+		rm -f "$TP_DIR/sniff.$vm".*
+		mkfifo "$TP_DIR/sniff.$vm.in"
+		ip netns exec "$(tp_ns "$vm")" python3 tests/testpmd/frames.py sniff eth0 "$token" \
+			"$TP_DIR/sniff.$vm.ready" <"$TP_DIR/sniff.$vm.in" >"$TP_DIR/sniff.$vm.out" &
+		exec {fd}>"$TP_DIR/sniff.$vm.in"
+		TP_SNIFF_FD[$vm]=$fd
+		TP_SNIFF_PID[$vm]=$!
+	done
+	for vm; do tp_wait 5 test -e "$TP_DIR/sniff.$vm.ready" || bail "cannot listen in $vm"; done
+}
+declare -A TP_SNIFF_FD=() TP_SNIFF_PID=()
+
+tp_sniff_stop() { # VM...: the fifos are inherited by later sniffers, so all are closed before one is waited for
+	local vm
+	for vm; do eval "exec ${TP_SNIFF_FD[$vm]}>&-"; done
+	for vm; do wait "${TP_SNIFF_PID[$vm]}"; done
+}
+
+tp_sniffed() { cat "$TP_DIR/sniff.$1.out"; }
+
+tp_send() { # VM KIND KEY=VALUE...
+	local vm=$1
+	shift
+	tp_run "$vm" python3 tests/testpmd/frames.py send eth0 "$@"
+}

@@ -2,7 +2,7 @@
 /*
  * A card without storage: ports, bridge, flow rules and lwIP, with an echo service on the storage ports of each VF.
  *
- *	portecho [EAL arguments] -- [uplink=PORT] [interrupts=1] [stats=FILE] PORT=IP/PREFIX...
+ *	portecho [EAL arguments] -- [uplink=PORT] [interrupts=1] [domain=N] [stats=FILE] PORT=IP/PREFIX...
  *
  * Prints "ready" when it is up. SIGUSR1 writes FILE, one JSON object of all counters; SIGTERM ends it.
  */
@@ -52,6 +52,7 @@ static struct app {
 	const char *stats_file;
 	const char *uplink;
 	bool interrupts;
+	uint16_t domain;
 	struct vf vf[MAX_VFS];
 	int nvfs;
 } app;
@@ -221,6 +222,7 @@ static int vf_start(struct vf *v, struct err *e)
 	v->port = port_find(app.ps, v->name);
 	if (!v->port)
 		return err_set(e, -ENODEV, v->name, NULL, "no such port");
+	port_domain_set(v->port, app.domain);
 	flow_card_mac(v->name, v->ip, mac);
 	rc = flow_open(&(struct flow_cfg){.port = v->port,
 			       .uplink = port_uplink(app.ps),
@@ -270,6 +272,8 @@ static int parse(int argc, char **argv)
 			app.stats_file = eq;
 		} else if (strcmp(argv[i], "interrupts") == 0) {
 			app.interrupts = eq[0] == '1';
+		} else if (strcmp(argv[i], "domain") == 0) {
+			app.domain = (uint16_t)strtoul(eq, NULL, 10);
 		} else {
 			if (!slash || app.nvfs == MAX_VFS)
 				return -EINVAL;
