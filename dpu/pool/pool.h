@@ -132,6 +132,8 @@ void pool_room_get(const struct pool *p, bool use_reserve, struct pool_room *roo
 /* Takes one segment from each device chosen when there are `width` of them; else takes none. Returns how many it found. */
 unsigned int pool_room_place(const struct pool *p, struct pool_room *room, unsigned int width,
 	int excluded, uint8_t *devs);
+/* Segments per device that are spoken for: only POOL_LOG takes them. The stripe log backs its promises with it. */
+void pool_hold(struct pool *p, const uint32_t *per_dev);
 /* Changes whenever free segments or device states do. */
 uint64_t pool_room_version(const struct pool *p);
 

@@ -15,6 +15,7 @@ struct pool {
 	struct pool_dev devs[POOL_DEVS_MAX];
 	uint8_t *use[POOL_DEVS_MAX]; /* enum pool_use of every segment */
 	uint32_t hint[POOL_DEVS_MAX]; /* no free segment lies below */
+	uint32_t held[POOL_DEVS_MAX];
 	uint64_t room_version;
 	void (*changed_fn)(void *arg, unsigned int dev);
 	void *changed_arg;

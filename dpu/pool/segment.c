@@ -45,7 +45,7 @@ int pool_segment_alloc(
 
 	if (dev >= p->sb.ndevs || !pool_dev_usable(p, dev))
 		return -ENODEV;
-	if (!room_of(p, dev, use_reserve))
+	if (room_of(p, dev, use_reserve) <= (use == POOL_LOG ? 0 : p->held[dev]))
 		return -ENOSPC;
 	for (s = p->hint[dev]; s < p->devs[dev].nsegments; s++) {
 		if (p->use[dev][s] == POOL_FREE)
@@ -128,6 +128,11 @@ void pool_room_get(const struct pool *p, bool use_reserve, struct pool_room *roo
 {
 	for (unsigned int i = 0; i < p->sb.ndevs; i++)
 		room->free[i] = room_of(p, i, use_reserve);
+}
+
+void pool_hold(struct pool *p, const uint32_t *per_dev)
+{
+	memcpy(p->held, per_dev, p->sb.ndevs * sizeof(p->held[0]));
 }
 
 uint64_t pool_room_version(const struct pool *p)
