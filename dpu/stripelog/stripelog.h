@@ -125,7 +125,7 @@ struct stripe_flush {
 	void (*done_fn)(struct stripe_flush *f, enum io_status status);
 	void *arg;
 	uint64_t
-		also_devs; /* bit per device that the caller dirtied itself (data, intermediate areas) */
+		also_devs; /* bit per device that the caller dirtied itself (data, intermediate areas); after IO_ERR_MEDIA: those that failed to flush */
 	void *priv[2];
 	TAILQ_ENTRY(stripe_flush) link;
 };

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Opening, closing, the log's one poller, live counts, numbers. */
+#include "dpu/stripelog/stripelog.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/base/util.h"
+#include "dpu/stripelog/log_priv.h"
+#include "dpu/stripelog/space.h"
+
+static int log_poll(void *arg)
+{
+	struct stripelog *log = arg;
+
+	return logio_poll(log) + append_poll(log) + read_poll(log);
+}
+
+static void log_free(struct stripelog *log)
+{
+	scan_free(log);
+	space_close(log);
+	append_close(log);
+	read_close(log);
+	table_close(log->table);
+	free(log->marks);
+	free(log->records_mem);
+	free(log);
+}
+
+static int log_alloc(struct stripelog *log)
+{
+	int rc = table_open(&log->table);
+
+	if (rc < 0)
+		return rc;
+	log->marks = calloc(MARKS_MAX, sizeof(*log->marks));
+	log->records_mem = calloc(RECORDS_INLINE_MAX, sizeof(*log->records_mem));
+	if (!log->marks || !log->records_mem)
+		return -ENOMEM;
+	rc = append_open(log);
+	return rc < 0 ? rc : read_open(log);
+}
+
+static void log_init_lists(struct stripelog *log)
+{
+	LIST_INIT(&log->groups);
+	TAILQ_INIT(&log->free_ops);
+	TAILQ_INIT(&log->again);
+	TAILQ_INIT(&log->flushes);
+	TAILQ_INIT(&log->free_reads);
+	TAILQ_INIT(&log->read_waiters);
+	for (unsigned int i = 0; i < POOL_DEVS_MAX; i++)
+		TAILQ_INIT(&log->devs[i].full);
+}
+
+int stripelog_open(const struct stripelog_cfg *cfg, struct stripelog **out)
+{
+	struct stripelog *log = calloc(1, sizeof(*log));
+	int rc;
+
+	if (!log)
+		return -ENOMEM;
+	log_init_lists(log);
+	log->pool = cfg->pool;
+	log->ec = cfg->ec;
+	log->sh = pool_shard(cfg->pool);
+	log->shard_id = cfg->shard_id & 0xff;
+	log->max_inflight = cfg->max_inflight;
+	log->max_reads = cfg->max_reads;
+	log->ndevs = pool_ndevs(cfg->pool);
+	log->block_bytes = pool_block_bytes(cfg->pool);
+	log->segment_bytes = pool_segment_bytes(cfg->pool);
+	log->next_counter = 1;
+	memcpy(log->id.uuid, pool_uuid(cfg->pool), 16);
+	memcpy(log->id.key, pool_key(cfg->pool), 16);
+	window_open(log);
+	rc = log_alloc(log);
+	if (rc < 0) {
+		log_free(log);
+		return rc;
+	}
+	poller_add(log->sh, &log->poller, log_poll, log, POLLER_SLEEPS);
+	*out = log;
+	return 0;
+}
+
+void stripelog_close(struct stripelog *log)
+{
+	assert(!log->inflight && TAILQ_EMPTY(&log->flushes));
+	groups_close_all(log);
+	poller_del(log->sh, &log->poller);
+	shard_undefer(log->sh, &log->flush_task);
+	log_free(log);
+}
+
+void stripelog_put(struct stripelog *log, uint32_t ref, uint32_t nblocks)
+{
+	struct table_entry *e = table_get(log->table, ref);
+
+	assert(e && e->live >= nblocks);
+	e->live = (uint16_t)(e->live - nblocks);
+	if (!e->live)
+		table_del(log->table, ref);
+}
+
+void stripelog_get(struct stripelog *log, uint32_t ref, uint32_t nblocks)
+{
+	struct table_entry *e = table_get(log->table, ref);
+
+	assert(e && e->live + nblocks <= UINT16_MAX);
+	e->live = (uint16_t)(e->live + nblocks);
+}
+
+int stripelog_block_dev(const struct stripelog *log, uint32_t ref, uint32_t pos)
+{
+	const struct table_entry *e = table_get(log->table, ref);
+
+	if (!e || pos >= e->nblocks)
+		return -ENOENT;
+	return table_addr_of(e, pos / table_rows(e)).dev;
+}
+
+void stripelog_stats(const struct stripelog *log, struct stripelog_stats *out)
+{
+	*out = log->stats;
+	out->table_bytes = table_bytes(log->table);
+	out->table_entries = table_entries(log->table);
+}
