@@ -18,4 +18,13 @@ static inline uint32_t crc32c_end(uint32_t crc)
 	return ~crc;
 }
 
+/*
+ * Up to CRC32C_STREAMS buffers of len_bytes (a multiple of 64) side by side: crc[i] goes on over src[i]; where dst[i] is not NULL
+ * src[i] is copied there with streaming stores (dst[i] aligned to 16). ahead[i]: memory that is needed next, prefetched meanwhile;
+ * any address. The fence (mem_stream_fence) is the caller's.
+ */
+#define CRC32C_STREAMS 4u
+void crc32c_copy_stream(unsigned int n, const uint8_t *const *src, uint8_t *const *dst,
+	const uint8_t *const *ahead, uint32_t *crc, size_t len_bytes);
+
 #endif

@@ -3,9 +3,9 @@
  * The one file that speaks ISA-L's erasure code interface. Tables are made and used here and nowhere else: their layout
  * differs between versions of the library.
  *
- * The pass works in columns: COLUMN_BYTES of every fragment go through CRC, encode and copy while they are in the L1 cache, so that
- * the source is read from memory once and parity is written to it once. Larger columns fall out of L1, smaller ones are
- * dominated by the calls.
+ * The pass works in columns: 1 or 2 KiB of every fragment go through CRC, encode and copy while they are in the L1 cache, so that
+ * the source is read from memory once and parity is written to it once. Smaller columns are dominated by the calls, larger
+ * ones fall out of L1 (measured on a Zen 3: 4+2 gives 4.0, 4.6, 5.0, 4.9 GB/s at 512, 1024, 2048, 4096).
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,12 +14,22 @@
 
 #include <isa-l/erasure_code.h>
 
+#include "common/base/util.h"
 #include "dpu/core/crc32c.h"
 #include "dpu/core/mem.h"
 #include "dpu/ec/ec_priv.h"
 
-#define COLUMN_BYTES 1024u
-#define CACHE_LINE   64u
+#define COLUMN_LONG    2048u
+#define COLUMN_SHORT   1024u
+#define LONG_FRAGMENTS 16u /* up to so many together, long columns fit */
+#define SOURCES_MAX    (LONG_FRAGMENTS * COLUMN_LONG)
+#define PARITY_MAX     (EC_M_MAX * COLUMN_LONG)
+_Static_assert(EC_K_MAX *COLUMN_SHORT <= SOURCES_MAX, "short columns of the widest scheme");
+
+static uint32_t column_bytes(const struct ec_code *c)
+{
+	return c->k + c->m <= LONG_FRAGMENTS ? COLUMN_LONG : COLUMN_SHORT;
+}
 
 static int isal_init(struct ec_code *c)
 {
@@ -97,80 +107,109 @@ static void row_end(
 			c->k == 1 ? row->crc[0] : row->parity_crc[i]);
 }
 
-/* The next column of every fragment comes while this one is worked on: these are many short streams, which the
- * hardware's own prefetcher does not follow. */
-static void prefetch(const struct row *row, unsigned int k, uint32_t at)
+/* Where the column after [at] of row n is: in the same blocks, or in those of the next row. These are many short streams,
+ * which the hardware's own prefetcher does not follow. */
+struct ahead {
+	const struct row *row;
+	uint32_t at;
+};
+
+/* Streaming stores want alignment; elsewhere the copy is a step of its own. */
+static uint8_t *aligned_to_stream(uint8_t *p)
 {
-	for (unsigned int d = 0; d < k; d++)
-		for (uint32_t i = 0; i < COLUMN_BYTES; i += CACHE_LINE)
-			__builtin_prefetch(row->block[d] + at + i, 0, 3);
+	return (uintptr_t)p % 16 ? NULL : p;
 }
 
-static void copy_out(uint8_t *const *copy, int32_t index, uint32_t at, const uint8_t *src)
+/* CRC and copies of fragments [d, d + n), n <= CRC32C_STREAMS, none of them short. */
+static void data_column(const struct ec_pass *p, unsigned int d, unsigned int n, uint32_t at,
+	uint32_t len, struct row *row, const uint8_t *const *src, const struct ahead *next)
 {
-	if (copy && copy[index])
-		mem_copy_stream(copy[index] + at, src, COLUMN_BYTES);
+	const uint8_t *ahead[CRC32C_STREAMS];
+	uint8_t *dst[CRC32C_STREAMS];
+
+	for (unsigned int i = 0; i < n; i++) {
+		uint8_t *to = p->copy ? p->copy[row->index[d + i]] : NULL;
+
+		ahead[i] = next->row->block[d + i] + next->at;
+		dst[i] = to ? aligned_to_stream(to + at) : NULL;
+		if (to && !dst[i])
+			mem_copy_stream(to + at, src[d + i], len);
+	}
+	crc32c_copy_stream(n, src + d, dst, ahead, row->crc + d, len);
+	for (unsigned int i = 0; i < n; i++)
+		if (p->copy2 && p->copy2[row->index[d + i]])
+			mem_copy_stream(p->copy2[row->index[d + i]] + at, src[d + i], len);
 }
 
-static void replicate(
-	const struct ec_code *c, const struct ec_pass *p, size_t dst, const uint8_t *src)
+static void parity_column(const struct ec_code *c, const struct ec_pass *p, size_t at, uint32_t len,
+	struct row *row, const uint8_t *const *src)
 {
+	uint8_t buf[PARITY_MAX] __attribute__((aligned(64)));
+	uint8_t *out[EC_M_MAX], *dst[EC_M_MAX];
+
 	for (unsigned int i = 0; i < c->m; i++) {
-		if (p->parity_stream)
-			mem_copy_stream(p->parity[i] + dst, src, COLUMN_BYTES);
-		else
-			memcpy(p->parity[i] + dst, src, COLUMN_BYTES);
+		dst[i] = p->parity_stream ? aligned_to_stream(p->parity[i] + at) : NULL;
+		out[i] = dst[i] ? buf + i * len : p->parity[i] + at;
+	}
+	encode(c->tables, c->k, c->m, len, src, out);
+	for (unsigned int i = 0; i < c->m; i += CRC32C_STREAMS) {
+		const uint8_t *const *from = (const uint8_t *const *)out + i;
+
+		crc32c_copy_stream(MIN(c->m - i, CRC32C_STREAMS), from, dst + i, from,
+			row->parity_crc + i, len);
 	}
 }
 
-static void column(
-	const struct ec_code *c, const struct ec_pass *p, uint32_t n, uint32_t at, struct row *row)
+static void replicate(const struct ec_code *c, const struct ec_pass *p, size_t at, uint32_t len,
+	const uint8_t *src)
 {
-	uint8_t stable[EC_K_MAX * COLUMN_BYTES] __attribute__((aligned(64)));
-	uint8_t parity[EC_M_MAX * COLUMN_BYTES] __attribute__((aligned(64)));
+	for (unsigned int i = 0; i < c->m; i++) {
+		if (p->parity_stream)
+			mem_copy_stream(p->parity[i] + at, src, len);
+		else
+			memcpy(p->parity[i] + at, src, len);
+	}
+}
+
+static void column(const struct ec_code *c, const struct ec_pass *p, uint32_t n, uint32_t at,
+	uint32_t len, struct row *row, const struct ahead *next)
+{
+	uint8_t stable[SOURCES_MAX] __attribute__((aligned(64)));
+	/* Only the last fragment can be short. */
+	unsigned int present = row->index[c->k - 1] < 0 ? c->k - 1u : c->k;
+	size_t parity_at = (size_t)n * EC_BLOCK + at;
 	const uint8_t *src[EC_K_MAX];
-	uint8_t *out[EC_M_MAX];
-	size_t dst = (size_t)n * EC_BLOCK + at;
 
 	for (unsigned int d = 0; d < c->k; d++) {
 		src[d] = row->block[d] + at;
-		if (row->index[d] < 0)
-			continue;
-		if (p->unstable)
-			src[d] = memcpy(stable + d * COLUMN_BYTES, src[d], COLUMN_BYTES);
-		row->crc[d] = crc32c_add(row->crc[d], src[d], COLUMN_BYTES);
-		copy_out(p->copy, row->index[d], at, src[d]);
-		copy_out(p->copy2, row->index[d], at, src[d]);
+		if (p->unstable && d < present)
+			src[d] = memcpy(stable + d * len, src[d], len);
 	}
-	if (c->k == 1) {
-		replicate(c, p, dst, src[0]);
-		return;
-	}
-	for (unsigned int i = 0; i < c->m; i++)
-		out[i] = p->parity_stream ? parity + i * COLUMN_BYTES : p->parity[i] + dst;
-	encode(c->tables, c->k, c->m, COLUMN_BYTES, src, out);
-	for (unsigned int i = 0; i < c->m; i++) {
-		row->parity_crc[i] = crc32c_add(row->parity_crc[i], out[i], COLUMN_BYTES);
-		if (p->parity_stream)
-			mem_copy_stream(p->parity[i] + dst, out[i], COLUMN_BYTES);
-	}
+	for (unsigned int d = 0; d < present; d += CRC32C_STREAMS)
+		data_column(p, d, MIN(present - d, CRC32C_STREAMS), at, len, row, src, next);
+	if (c->k == 1)
+		replicate(c, p, parity_at, len, src[0]);
+	else
+		parity_column(c, p, parity_at, len, row, src);
 }
 
 static void isal_pass(const struct ec_code *c, const struct ec_pass *p)
 {
+	const uint32_t len = column_bytes(c);
 	struct row rows[2], *row = &rows[0], *next = &rows[1], *swap;
 
 	row_begin(c, p, 0, row);
-	prefetch(row, c->k, 0);
 	for (uint32_t n = 0; n < p->geo.rows; n++) {
-		if (n + 1 < p->geo.rows)
+		bool last = n + 1 == p->geo.rows;
+
+		if (!last)
 			row_begin(c, p, n + 1, next);
-		for (uint32_t at = 0; at < EC_BLOCK; at += COLUMN_BYTES) {
-			if (at + COLUMN_BYTES < EC_BLOCK)
-				prefetch(row, c->k, at + COLUMN_BYTES);
-			else if (n + 1 < p->geo.rows)
-				prefetch(next, c->k, 0);
-			column(c, p, n, at, row);
+		for (uint32_t at = 0; at < EC_BLOCK; at += len) {
+			struct ahead ahead = {row, at + len};
+
+			if (ahead.at == EC_BLOCK) /* after the very last: what is there already */
+				ahead = last ? (struct ahead){row, at} : (struct ahead){next, 0};
+			column(c, p, n, at, len, row, &ahead);
 		}
 		row_end(c, p, n, row);
 		swap = row, row = next, next = swap;

@@ -54,6 +54,58 @@ static void crc32c_in_pieces_of_any_length_equals_the_slow_one(void **state)
 	}
 }
 
+static void crcs_side_by_side_and_their_copies_equal_single_ones(void **state)
+{
+	uint8_t *mem = mem_alloc(64 << 10);
+	const uint8_t *src[CRC32C_STREAMS];
+	uint8_t *dst[CRC32C_STREAMS];
+	uint32_t crc[CRC32C_STREAMS];
+
+	for (size_t i = 0; i < 32u << 10; i++)
+		mem[i] = (uint8_t)(i * 31 + i / 253);
+	for (unsigned int n = 1; n <= CRC32C_STREAMS; n++)
+		for (size_t len = 64; len <= 4096; len *= 4) {
+			memset(mem + (32 << 10), 0, 32 << 10);
+			for (unsigned int i = 0; i < n; i++) {
+				crc[i] = CRC32C_INIT;
+				src[i] = mem + i * 5000 + i; /* unaligned */
+				dst[i] = i == 1 ? NULL : mem + (32 << 10) + i * 4096;
+			}
+			crc32c_copy_stream(n, src, dst, src, crc, len);
+			mem_stream_fence();
+			for (unsigned int i = 0; i < n; i++) {
+				assert_int_equal(crc32c_end(crc[i]), crc32c(src[i], len));
+				if (dst[i])
+					assert_memory_equal(dst[i], src[i], len);
+			}
+			for (size_t i = 4096; i < 8192; i++)
+				assert_int_equal(mem[(32 << 10) + i], 0);
+		}
+	mem_free(mem, 64 << 10);
+}
+
+static void streamed_copies_of_any_length_and_alignment_are_exact(void **state)
+{
+	uint8_t src[700], dst[800], want[800];
+
+	for (size_t i = 0; i < sizeof(src); i++)
+		src[i] = (uint8_t)(i * 7 + 1);
+	for (size_t to = 0; to < 70; to += 3)
+		for (size_t from = 0; from < 70; from += 13)
+			for (size_t len = 0; len < 600; len += 29) {
+				memset(dst, 0xee, sizeof(dst));
+				memset(want, 0xee, sizeof(want));
+				mem_copy_stream(dst + to, src + from, len);
+				memcpy(want + to, src + from, len);
+				assert_memory_equal(dst, want, sizeof(dst));
+			}
+	memset(want, 0xee, sizeof(want));
+	memset(dst, 0xee, sizeof(dst));
+	mem_zero_stream(dst + 5, 700);
+	memset(want + 5, 0, 700);
+	assert_memory_equal(dst, want, sizeof(dst));
+}
+
 static void memory_is_aligned_zeroed_and_writable(void **state)
 {
 	static const size_t sizes[] = {1, 4096, 5000, (2u << 20) - 1, 2u << 20, (5u << 20) + 1};
@@ -120,6 +172,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(crc32c_has_the_published_check_value),
 		cmocka_unit_test(crc32c_in_pieces_of_any_length_equals_the_slow_one),
+		cmocka_unit_test(crcs_side_by_side_and_their_copies_equal_single_ones),
+		cmocka_unit_test(streamed_copies_of_any_length_and_alignment_are_exact),
 		cmocka_unit_test(memory_is_aligned_zeroed_and_writable),
 		cmocka_unit_test(a_buffer_pool_gives_each_buffer_once_and_then_says_no),
 		cmocka_unit_test(statuses_and_operations_have_names),

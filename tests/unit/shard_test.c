@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/util.h"
@@ -347,6 +348,7 @@ struct poster {
 
 static void *poster_main(void *arg)
 {
+	struct timespec pause = {.tv_nsec = 1000000};
 	struct poster *p = arg;
 
 	for (int i = 0; i < POSTS; i++) {
@@ -354,7 +356,7 @@ static void *poster_main(void *arg)
 		while (shard_post(p->in->sh, letter_read, &p->letters[i]) < 0)
 			;
 		if (i % 500 == 0)
-			usleep(1000); /* let it fall asleep */
+			nanosleep(&pause, NULL); /* let it fall asleep */
 	}
 	return NULL;
 }

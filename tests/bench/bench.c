@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/bench/bench.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static int nnames;
+static char **names;
+
+static const struct {
+	const char *prefix;
+	void (*run_fn)(void);
+} groups[] = {
+	{"ec.encode.", bench_ec},
+	{"bare.", bench_pass},
+};
+
+bool bench_wanted(const char *name)
+{
+	if (!nnames)
+		return true;
+	for (int i = 0; i < nnames; i++)
+		if (strncmp(names[i], name, strlen(names[i])) == 0 ||
+			strncmp(names[i], name, strlen(name)) == 0)
+			return true;
+	return false;
+}
+
+void bench_result(
+	const char *name, double value, const char *unit, enum bench_want want, double target)
+{
+	bool ok = want == BENCH_REPORT || (want == BENCH_AT_LEAST && value >= target) ||
+		  (want == BENCH_AT_MOST && value <= target);
+	char text[48] = "null";
+
+	if (want != BENCH_REPORT)
+		snprintf(text, sizeof(text), "\"%s %g\"",
+			want == BENCH_AT_LEAST ? ">=" : "<=", target);
+	printf("{\"name\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",\"target\":%s,\"ok\":%s}\n", name,
+		value, unit, text, ok ? "true" : "false");
+	fflush(stdout);
+}
+
+uint64_t bench_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+void bench_compare(struct bench_side *sides, unsigned int n, unsigned int slices)
+{
+	for (unsigned int s = 0; s < slices; s++)
+		for (unsigned int i = 0; i < n; i++) {
+			uint64_t start = bench_cpu_ns();
+			uint64_t work = sides[i].run_fn(sides[i].arg);
+			double rate = (double)work * 1e9 / (double)(bench_cpu_ns() - start);
+
+			if (rate > sides[i].best)
+				sides[i].best = rate;
+		}
+	for (unsigned int i = 0; i < n; i++)
+		fprintf(stderr, "  %-40s %10.3f G/s\n", sides[i].name, sides[i].best / 1e9);
+}
+
+int main(int argc, char **argv)
+{
+	nnames = argc - 1;
+	names = argv + 1;
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		if (bench_wanted(groups[i].prefix))
+			groups[i].run_fn();
+	return 0;
+}
