@@ -3,6 +3,7 @@
  * The agent's API: HTTP/1.1 and JSON on a root-only Unix socket (mode 0600: who may open it may do everything).
  *
  *	GET    /v1/NOUN[?node=&vm=&name=&path=]	list       NOUN: nodes flashes pools vms devices queues rows
+ *						(flashes, pools, devices: &live=1 adds what the card says)
  *	POST   /v1/NOUN   {fields}		make (rows, queues: make or set)
  *	PATCH  /v1/NOUN   {keys, fields}	set; null clears a field
  *	DELETE /v1/NOUN?keys			delete (rows: those of vm=, of method= and path= where given)
@@ -10,7 +11,8 @@
  *	GET    /v1/table?node=&version=		one version   GET /v1/table/history, /v1/table/diff?from=&to=
  *	POST   /v1/table/push {node, force}	POST /v1/table/fetch {node, adopt}
  *	GET    /v1/explain?node=&vm=&device=&op=read|write
- *	GET    /v1/status  /v1/stats  /v1/flows ?node=
+ *	GET    /v1/status  /v1/stats  /v1/flows  /v1/card/devices ?node=
+ *	GET    /v1/card/explain?node=&vm=&device=&op=	the card's own, of what is in force there
  *	POST   /v1/flashes/fail {node, name}
  *	GET    /v1/events?after=&follow=1	JSON lines
  *
@@ -58,5 +60,8 @@ extern const struct api_route api_config_routes[], api_table_routes[], api_card_
 /* "node" of the query or of the body, or the only one there is. */
 int api_node(struct api_request *rq, const char **node, struct err *e);
 const char *api_query(const struct api_request *rq, const char *name);
+
+/* Adds to flashes, pools or devices what their card says about them, as "card"; nothing where it cannot be reached. */
+void api_add_live(struct api_request *rq, const struct noun *n, json_t *list);
 
 #endif

@@ -173,6 +173,82 @@ static int card_devices(struct api_request *rq, json_t **out, struct err *e)
 	return rc;
 }
 
+/* ---- beside the configuration ------------------------------------------------------------------------- */
+
+static json_t *card_status(struct api_request *rq, const char *node)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__StatusGet get = PARAPET__STATUS_GET__INIT;
+	json_t *o = NULL;
+
+	req.op_case = PARAPET__REQUEST__OP_STATUS_GET;
+	req.status_get = &get;
+	return ask(rq, node, &req, PARAPET__RESPONSE__RESULT_STATUS, &o, NULL) < 0 ? NULL : o;
+}
+
+static json_t *card_device_list(struct api_request *rq, const char *node)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__DeviceList get = PARAPET__DEVICE_LIST__INIT;
+	json_t *o = NULL;
+
+	req.op_case = PARAPET__REQUEST__OP_DEVICE_LIST;
+	req.device_list = &get;
+	if (ask(rq, node, &req, PARAPET__RESPONSE__RESULT_DEVICES, &o, NULL) < 0)
+		return NULL;
+	name_vms(rq, node, json_object_get(o, "devices"));
+	return o;
+}
+
+/* What `live` (a status, or a list of devices) says about object o. */
+static json_t *live_part(const struct noun *n, const json_t *o, const json_t *live)
+{
+	json_t *pool = json_object_get(live, "pool"), *part;
+	size_t i;
+
+	if (n == &noun_pool)
+		return pool;
+	if (n == &noun_flash) {
+		json_array_foreach(json_object_get(pool, "flashes"), i, part)
+		{
+			if (!strcmp(text_of(json_object_get(part, "flash"), "name"),
+				    text_of(o, "name")))
+				return part;
+		}
+		return NULL;
+	}
+	json_array_foreach(json_object_get(live, "devices"), i, part)
+	{
+		if (!strcmp(text_of(part, "vm_name"), text_of(o, "vm")) &&
+			!strcmp(text_of(part, "path"), text_of(o, "path")))
+			return part;
+	}
+	return NULL;
+}
+
+void api_add_live(struct api_request *rq, const struct noun *n, json_t *list)
+{
+	json_t *live = NULL, *o, *part;
+	const char *node = "";
+	size_t i;
+
+	if (n != &noun_flash && n != &noun_pool && n != &noun_device)
+		return;
+	json_array_foreach(list, i, o)
+	{
+		if (strcmp(node, text_of(o, "node")) != 0) {
+			node = text_of(o, "node");
+			json_decref(live);
+			live = n == &noun_device ? card_device_list(rq, node)
+						 : card_status(rq, node);
+		}
+		part = live_part(n, o, live);
+		if (part)
+			json_object_set(o, "card", part);
+	}
+	json_decref(live);
+}
+
 static int flash_fail(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;

@@ -59,6 +59,21 @@ static void annotate_row(json_t *o, const struct policy_table *t, uint32_t node)
 	}
 }
 
+/* "" is how the store keys an absent method or path; outside it is null. */
+static void show_absent(json_t *rows)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(rows, i, o)
+	{
+		if (!text_of(o, "method")[0])
+			json_object_set_new(o, "method", json_null());
+		if (!text_of(o, "path")[0])
+			json_object_set_new(o, "path", json_null());
+	}
+}
+
 static void annotate_vm(json_t *o, const struct policy_table *t, uint32_t node)
 {
 	const struct policy_vm *vm = policy_table_vm(t, node, text_of(o, "name"));
@@ -111,6 +126,10 @@ static int list_noun(struct api_request *rq, const struct noun *n, json_t **out,
 		return rc;
 	if (n == &noun_device || n == &noun_row || n == &noun_vm)
 		annotate(rq, n, list);
+	if (n == &noun_row)
+		show_absent(list);
+	if (api_query(rq, "live"))
+		api_add_live(rq, n, list);
 	*out = json_pack("{s:o}", "items", list);
 	return *out ? 0 : -ENOMEM;
 }

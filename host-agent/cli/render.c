@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "host-agent/cli/render.h"
+
+#include "common/base/util.h"
+#include "host-agent/cli/out.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *text_of(const json_t *o, const char *name)
+{
+	const char *s = json_string_value(out_value(o, name));
+
+	return s ? s : "";
+}
+
+static long long number_of(const json_t *o, const char *name)
+{
+	return (long long)json_integer_value(out_value(o, name));
+}
+
+static const json_t *items_of(const json_t *a)
+{
+	return json_object_get(a, "items");
+}
+
+/* ---- changes ------------------------------------------------------------------------------------------------ */
+
+static void show_outcomes(const json_t *list, const char *indent)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, o)
+	{
+		const char *before = text_of(o, "before"), *after = text_of(o, "after");
+
+		out_line("%swrites to %s of %s: %s -> %s", indent, text_of(o, "path"),
+			text_of(o, "vm"), before[0] ? before : "(no device)",
+			after[0] ? after : "(no device)");
+	}
+}
+
+static void show_remarks(const json_t *list)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, o)
+	{
+		out_line("  remark: %s", json_string_value(o) ? json_string_value(o) : "");
+	}
+}
+
+static void show_nodes_changed(const json_t *nodes)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)nodes, i, o)
+	{
+		const char *state = text_of(o, "state");
+
+		show_outcomes(json_object_get(o, "outcomes"), "  ");
+		if (!strcmp(state, "applied"))
+			out_line("node %s: tables version %lld applied", text_of(o, "node"),
+				number_of(o, "version"));
+		else if (!strcmp(state, "pending"))
+			out_line("node %s: tables version %lld pending: %s", text_of(o, "node"),
+				number_of(o, "version"), text_of(o, "reason"));
+		show_remarks(json_object_get(o, "remarks"));
+	}
+}
+
+void render_change(struct cli *c, const json_t *a)
+{
+	json_t *o, *v, *changed = json_object_get(a, "changed");
+	const char *name;
+	char cell[256];
+	size_t i;
+
+	if (!json_array_size(changed))
+		puts("nothing to do");
+	json_array_foreach(changed, i, o)
+	{
+		out_line("%s %s", text_of(o, "action"), text_of(o, "object"));
+		if (strcmp(text_of(o, "action"), "changed") != 0)
+			continue;
+		json_object_foreach(json_object_get(o, "fields"), name, v)
+		{
+			out_line("  %s: %s", name,
+				json_is_null(v) ? "(cleared)"
+						: out_text(v, OUT_TEXT, cell, sizeof(cell)));
+		}
+	}
+	if (json_array_size(changed))
+		show_nodes_changed(json_object_get(a, "nodes"));
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------------------ */
+
+void render_nodes(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"NODE", "name"}, {"NUMBER", "number"},
+		{"ADDRESS", "address"}, {"SCHEDULE", "schedule"}, {"UPLINK", "uplink"},
+		{"RECEPTION", "reception"}, {"METHODS", "methods"}, {"PROBLEM", "problem"}, {NULL}};
+
+	out_table(columns, items_of(a),
+		"no nodes; add one with: parapet node add NAME --address unix:/PATH");
+}
+
+void render_flashes(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"FLASH", "name"}, {"NODE", "node"},
+		{"ADDRESS", "address"}, {"DOMAIN", "domain"}, {"ATOMIC", "atomic_bytes", OUT_BYTES},
+		{"STATE", "card.state"}, {"SIZE", "card.size_bytes", OUT_BYTES},
+		{"FREE", "card.free_bytes", OUT_BYTES}, {"DATA", "card.allocated.data", OUT_BYTES},
+		{"REDUNDANCY", "card.allocated.redundancy", OUT_BYTES},
+		{"INTERMEDIATE", "card.allocated.intermediate", OUT_BYTES},
+		{"WROTE-DATA", "card.written.data", OUT_BYTES},
+		{"WROTE-REDUNDANCY", "card.written.redundancy", OUT_BYTES},
+		{"WROTE-INTERMEDIATE", "card.written.intermediate", OUT_BYTES},
+		{"ERRORS", "card.errors"}, {NULL}};
+
+	out_table(columns, items_of(a),
+		"no flash; add some with: parapet flash add NAME --address file:/PATH");
+}
+
+void render_flash_fail(struct cli *c, const json_t *a)
+{
+	out_line("flash %s is out of service; the pool is %s", text_of(a, "name"),
+		text_of(a, "pool.state"));
+}
+
+static void show_pool(const json_t *p)
+{
+	static const struct out_column facts[] = {{"state", "state"}, {"reason", "reason"},
+		{"uuid", "uuid"}, {"epoch", "epoch"}, {"survives", "survives"},
+		{"size", "size_bytes", OUT_BYTES}, {"free", "free_bytes", OUT_BYTES},
+		{"log free", "log_free_bytes", OUT_BYTES}, {"segment", "segment_bytes", OUT_BYTES},
+		{NULL}};
+	json_t *o;
+	size_t i;
+
+	out_facts(facts, p);
+	json_array_foreach(json_object_get(p, "degraded"), i, o)
+	{
+		out_line("degraded: %s", json_string_value(o) ? json_string_value(o) : "");
+	}
+	json_array_foreach(json_object_get(p, "stripes"), i, o)
+	{
+		out_line("stripes of %lld+%lld: %lld", number_of(o, "k"), number_of(o, "m"),
+			number_of(o, "stripes"));
+	}
+}
+
+void render_pools(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"NODE", "node"}, {"EC", "ec"},
+		{"ON-DEGRADED", "on_degraded"}, {"SAME-FLASH", "same_flash"},
+		{"STATE", "card.state"}, {NULL}};
+	json_t *o;
+	size_t i;
+
+	out_table(columns, items_of(a), "no pool; make one with: parapet pool create --ec K+M");
+	json_array_foreach((json_t *)items_of(a), i, o)
+	{
+		if (json_object_get(o, "card"))
+			show_pool(json_object_get(o, "card"));
+	}
+}
+
+void render_vms(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"VM", "name"}, {"NUMBER", "number"},
+		{"NODE", "node"}, {"CORES", "cores"}, {"MEMORY", "memory", OUT_BYTES},
+		{"METHOD", "method"}, {"MODE", "mode_in_effect"}, {"DATA", "data_flash"},
+		{"INTERMEDIATE", "intermediate_flash"}, {"VF", "vf"}, {"LISTEN", "listen"},
+		{"CARD-IP", "card_ip"}, {"CARD-MAC", "card_mac"},
+		{"HOST-ADDR", "host_addr", OUT_HEX}, {"GUEST-ADDR", "guest_addr", OUT_HEX},
+		{"NQN", "nqn"}, {"HOSTS", "hosts", OUT_LIST}, {NULL}};
+
+	out_table(columns, items_of(a), "no VMs");
+}
+
+void render_devices(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"VM", "vm"}, {"DEVICE", "path"},
+		{"NODE", "node"}, {"SIZE", "size", OUT_BYTES}, {"METHOD", "method_in_effect"},
+		{"LAYOUT", "layout"}, {"EC", "ec"}, {"WRITES", "outcome"}, {"NSID", "card.nsid"},
+		{"CONNECTED", "card.connections"}, {NULL}};
+
+	out_table(columns, items_of(a), "no devices");
+}
+
+void render_queues(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"NODE", "node"}, {"BYTES", "bytes", OUT_BYTES},
+		{"COUNT", "count"}, {"AGE-US", "age_us"}, {"EACH", "each"}, {"PER-VM", "per_vm"},
+		{"GROUP-COMMIT", "group_commit"}, {NULL}};
+
+	out_table(columns, items_of(a), "the card's defaults");
+}
+
+void render_rows(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"ROW", "row"}, {"VM", "vm"}, {"NODE", "node"},
+		{"METHOD", "method"}, {"PATH", "path"}, {"EC", "ec", OUT_EC},
+		{"HOST-ADDR", "host_addr", OUT_HEX}, {"COVERS", "covers"}, {NULL}};
+
+	out_table(columns, items_of(a), "table 204 has no rows");
+}
+
+/* ---- tables ------------------------------------------------------------------------------------------------------- */
+
+void render_table(struct cli *c, const json_t *a)
+{
+	static const struct out_column vms[] = {{"VM#", "number"}, {"VM", "name"},
+		{"HOST-ADDR", "host_addr", OUT_HEX}, {"GUEST-ADDR", "guest_addr", OUT_HEX},
+		{"DATA-AREA", "data_flash"}, {"INTERMEDIATE", "intermediate_flash"},
+		{"METHOD", "method"}, {"MODE", "mode"}, {NULL}};
+	static const struct out_column rows[] = {
+		{"VM", "vm"}, {"METHOD", "method"}, {"PATH", "path"}, {"EC", "ec", OUT_EC}, {NULL}};
+	static const struct out_column outcomes[] = {
+		{"VM", "vm"}, {"DEVICE", "path"}, {"WRITES", "after"}, {NULL}};
+
+	out_line("node %s, version %lld by %s; the card %s %lld", text_of(a, "node"),
+		number_of(a, "version"), text_of(a, "author"),
+		json_is_true(json_object_get(a, "card_connected")) ? "has" : "had",
+		number_of(a, "card_version"));
+	puts("\nData management table (203)");
+	out_table(vms, out_value(a, "body.vms"), "no rows");
+	puts("\nEC usage management table (204)");
+	out_table(rows, out_value(a, "body.rows"), "no rows");
+	puts("\nOutcomes");
+	out_table(outcomes, json_object_get(a, "outcomes"), "no devices");
+}
+
+/* "{a=1, b=x}" of a body's entry. */
+static void entry_text(const json_t *o, char *buf, size_t size)
+{
+	const char *name;
+	char cell[256];
+	size_t len = 0;
+	json_t *v;
+
+	buf[0] = '\0';
+	json_object_foreach((json_t *)o, name, v)
+	{
+		if (len < size)
+			len += snprintf(buf + len, size - len, "%s%s=%s", len ? ", " : "", name,
+				out_text(v, OUT_TEXT, cell, sizeof(cell)));
+	}
+}
+
+static void show_differences(const json_t *list)
+{
+	char text[1024];
+	json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, o)
+	{
+		out_line("%s %s", text_of(o, "change"), text_of(o, "object"));
+		if (json_is_object(json_object_get(o, "before"))) {
+			entry_text(json_object_get(o, "before"), text, sizeof(text));
+			out_line("  - %s", text);
+		}
+		if (json_is_object(json_object_get(o, "after"))) {
+			entry_text(json_object_get(o, "after"), text, sizeof(text));
+			out_line("  + %s", text);
+		}
+	}
+}
+
+void render_table_diff(struct cli *c, const json_t *a)
+{
+	out_line("node %s, version %lld -> %lld", text_of(a, "node"), number_of(a, "from"),
+		number_of(a, "to"));
+	if (!json_array_size(json_object_get(a, "differences")))
+		puts("no difference");
+	show_differences(json_object_get(a, "differences"));
+	show_outcomes(json_object_get(a, "outcomes"), "");
+}
+
+void render_table_history(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"VERSION", "version"},
+		{"TIME", "time_ns", OUT_TIME}, {"AUTHOR", "author"}, {"ON-CARD", "on_card"},
+		{"WHAT", "what"}, {NULL}};
+
+	out_table(columns, items_of(a), "no versions");
+}
+
+void render_table_push(struct cli *c, const json_t *a)
+{
+	out_line("node %s: tables version %lld %s", text_of(a, "node"), number_of(a, "version"),
+		!strcmp(text_of(a, "state"), "applied") ? "applied" : "was on the card already");
+	show_remarks(json_object_get(a, "remarks"));
+}
+
+void render_table_fetch(struct cli *c, const json_t *a)
+{
+	bool same = !json_array_size(json_object_get(a, "differences"));
+
+	out_line("node %s: the card has version %lld, the store %lld: %s", text_of(a, "node"),
+		number_of(a, "card_version"), number_of(a, "version"),
+		same ? "the same contents" : "they differ (from store to card)");
+	show_differences(json_object_get(a, "differences"));
+	if (!same)
+		show_outcomes(json_object_get(a, "outcomes"), "");
+	if (json_is_true(json_object_get(a, "adopted")))
+		puts("the store has taken over the card's tables");
+	else if (!same)
+		puts("to take the card's tables over: parapet table fetch --adopt");
+}
+
+/* ---- explain ---------------------------------------------------------------------------------------------------- */
+
+static void show_explain_rows(const json_t *rows)
+{
+	static const struct out_column columns[] = {{"ROW", "row"}, {"METHOD", "method"},
+		{"PATH", "path"}, {"EC", "ec", OUT_EC}, {"MATCHED", "matched"},
+		{"DECIDES", "decisive"}, {"WHY", "why"}, {NULL}};
+
+	if (json_array_size(rows)) {
+		puts("\nRows of table 204");
+		out_table(columns, rows, "");
+	}
+}
+
+void render_explain(struct cli *c, const json_t *a)
+{
+	json_t *o;
+	size_t i;
+
+	out_line("%s to %s of vm %s, by tables version %lld", text_of(a, "op"),
+		text_of(a, "device"), text_of(a, "vm"), number_of(a, "version"));
+	if (json_object_get(a, "card_version") &&
+		number_of(a, "card_version") != number_of(a, "version"))
+		out_line("(the card has version %lld)", number_of(a, "card_version"));
+	out_line("mode    %s (%s)", text_of(a, "mode"), text_of(a, "mode_why"));
+	out_line("method  %s (%s)", text_of(a, "method"), text_of(a, "method_why"));
+	show_explain_rows(json_object_get(a, "rows"));
+	puts("\nSteps");
+	json_array_foreach(json_object_get(a, "steps"), i, o)
+	{
+		if (json_is_integer(json_object_get(o, "figure")))
+			out_line("  %zu. [figure %lld] %s", i + 1, number_of(o, "figure"),
+				text_of(o, "text"));
+		else
+			out_line("  %zu. %s", i + 1, text_of(o, "text"));
+	}
+	puts("");
+	out_line("Result: %s", text_of(a, "result"));
+}
+
+/* ---- cards ------------------------------------------------------------------------------------------------------- */
+
+void render_flows(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"VM", "vm_name"}, {"PORT", "port"},
+		{"MATCH", "match"}, {"ACTION", "action"}, {"ENGINE", "engine"},
+		{"PACKETS", "packets"}, {"BYTES", "bytes"}, {"REASON", "reason"}, {NULL}};
+
+	out_table(columns, json_object_get(a, "rules"), "no rules");
+}
+
+static void show_lines(const char *what, const json_t *list)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, o)
+	{
+		out_line("%s: %s", what, json_string_value(o) ? json_string_value(o) : "");
+	}
+}
+
+static void show_card(const json_t *card)
+{
+	static const struct out_column facts[] = {{"firmware", "program_version"},
+		{"up (s)", "uptime_s"}, {"reception", "reception"}, {"pool", "pool.state"},
+		{"code k", "pool.k"}, {"code m", "pool.m"}, {"survives", "pool.survives"},
+		{"pool size", "pool.size_bytes", OUT_BYTES},
+		{"pool free", "pool.free_bytes", OUT_BYTES},
+		{"log free", "pool.log_free_bytes", OUT_BYTES}, {NULL}};
+	static const struct out_column vms[] = {{"VM", "name"}, {"ACCESS", "access"},
+		{"MODE", "mode"}, {"IN-FLIGHT", "in_flight"}, {"PROBLEM", "problem"}, {NULL}};
+	static const struct out_column flashes[] = {{"FLASH", "flash.name"}, {"STATE", "state"},
+		{"SIZE", "size_bytes", OUT_BYTES}, {"FREE", "free_bytes", OUT_BYTES},
+		{"DATA", "written.data", OUT_BYTES},
+		{"REDUNDANCY", "written.redundancy", OUT_BYTES},
+		{"INTERMEDIATE", "written.intermediate", OUT_BYTES}, {"ERRORS", "errors"}, {NULL}};
+
+	out_facts(facts, card);
+	show_lines("degraded", out_value(card, "pool.degraded"));
+	show_lines("warning", json_object_get(card, "warnings"));
+	if (json_array_size(json_object_get(card, "vms")))
+		out_table(vms, json_object_get(card, "vms"), "");
+	if (json_array_size(out_value(card, "pool.flashes"))) {
+		puts("written since start, per flash:");
+		out_table(flashes, out_value(card, "pool.flashes"), "");
+	}
+}
+
+void render_status(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"NODE", "node"}, {"STATE", "state"},
+		{"TABLES", "version"}, {"ON-CARD", "card_version"}, {"POOL", "card.pool.state"},
+		{"PROBLEM", "problem"}, {"REASON", "reason"}, {NULL}};
+	json_t *o;
+	size_t i;
+
+	out_table(columns, items_of(a), "no nodes");
+	json_array_foreach((json_t *)items_of(a), i, o)
+	{
+		if (json_is_object(json_object_get(o, "card"))) {
+			puts("");
+			out_line("node %s", text_of(o, "node"));
+			show_card(json_object_get(o, "card"));
+		}
+	}
+}
+
+void render_stats(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {
+		{"OBJECT", "object"}, {"COUNTER", "name"}, {"VALUE", "value"}, {NULL}};
+
+	out_table(columns, json_object_get(a, "stats"), "no counters");
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How each answer looks to a person. See cli.h. */
+#ifndef HOST_AGENT_CLI_RENDER_H
+#define HOST_AGENT_CLI_RENDER_H
+
+#include "host-agent/cli/cli.h"
+
+void render_change(struct cli *c, const json_t *a);
+void render_nodes(struct cli *c, const json_t *a);
+void render_flashes(struct cli *c, const json_t *a);
+void render_flash_fail(struct cli *c, const json_t *a);
+void render_pools(struct cli *c, const json_t *a);
+void render_vms(struct cli *c, const json_t *a);
+void render_devices(struct cli *c, const json_t *a);
+void render_queues(struct cli *c, const json_t *a);
+void render_rows(struct cli *c, const json_t *a);
+void render_table(struct cli *c, const json_t *a);
+void render_table_diff(struct cli *c, const json_t *a);
+void render_table_history(struct cli *c, const json_t *a);
+void render_table_push(struct cli *c, const json_t *a);
+void render_table_fetch(struct cli *c, const json_t *a);
+void render_explain(struct cli *c, const json_t *a);
+void render_flows(struct cli *c, const json_t *a);
+void render_status(struct cli *c, const json_t *a);
+void render_stats(struct cli *c, const json_t *a);
+
+#endif
