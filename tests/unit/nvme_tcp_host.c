@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -176,11 +178,13 @@ struct host host_open(struct bed *b, uint16_t port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
 	struct host h = {.b = b, .cid = 1};
+	int one = 1;
 
 	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	h.fd = socket(AF_INET, SOCK_STREAM, 0);
 	assert_true(h.fd >= 0);
 	assert_int_equal(connect(h.fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(setsockopt(h.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), 0);
 	assert_int_equal(fcntl(h.fd, F_SETFL, O_NONBLOCK), 0);
 	h.link = (struct nvme_tcp_link){.max_data = UINT32_MAX, .digest = crc32c};
 	return h;
