@@ -149,10 +149,11 @@ static void ports_stats(void *provider,
 		stat_fn(arg, object, "rx_bytes", st.rx_bytes);
 		stat_fn(arg, object, "tx_packets", st.tx_packets);
 		stat_fn(arg, object, "tx_bytes", st.tx_bytes);
+		stat_fn(arg, object, "rx_card_queue", st.rx_card_queue);
 		stat_fn(arg, object, "to_card", st.to_card);
 		stat_fn(arg, object, "forwarded", st.forwarded);
 		stat_fn(arg, object, "flooded", st.flooded);
-		stat_fn(arg, object, "drop_steer", st.drop_steer);
+		stat_fn(arg, object, "drop_filter", st.drop_filter);
 		stat_fn(arg, object, "drop_bridge", st.drop_bridge);
 		stat_fn(arg, object, "drop_isolation", st.drop_isolation);
 		stat_fn(arg, object, "drop_tx_full", st.drop_tx_full);
