@@ -550,8 +550,8 @@ static bool append_valid(const struct stripelog *log, const struct stripe_append
 {
 	uint64_t sum = 0;
 
-	if (!a->done_fn || a->nrecords > STRIPELOG_RECORDS_MAX || (!a->nblocks && !a->nrecords) ||
-		a->nblocks > EC_BLOCKS_MAX)
+	if (!a->done_fn || a->nrecords + ROUNDS_MAX > RECORDS_INLINE_MAX ||
+		(!a->nblocks && !a->nrecords) || a->nblocks > EC_BLOCKS_MAX)
 		return false;
 	for (uint32_t i = 0; i < a->nrecords; i++) {
 		if (a->records[i].len > RECORD_BODY_MAX)

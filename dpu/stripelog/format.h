@@ -78,7 +78,7 @@
 #define FRAG_HDR_MAX       65536u
 #define FRAG_HDR_UNIT      512u
 #define FRAGS_MAX          (EC_K_MAX + EC_M_MAX)
-#define RECORDS_INLINE_MAX (STRIPELOG_RECORDS_MAX + 4u) /* the log adds some of its own */
+#define RECORDS_INLINE_MAX (STRIPELOG_RECORDS_MAX + 16u) /* the log adds some of its own */
 
 struct seg_member_disk {
 	uint8_t dev;

@@ -100,7 +100,8 @@ void stripelog_put(struct stripelog *log, uint32_t ref, uint32_t nblocks)
 
 	assert(e && e->live >= nblocks);
 	e->live = (uint16_t)(e->live - nblocks);
-	if (!e->live)
+	/* What a scan has found stays until recovery has dealt with it. */
+	if (!e->live && !(e->flags & ENTRY_RECOVERED))
 		table_del(log->table, ref);
 }
 
