@@ -12,7 +12,7 @@
 #   tp_end PIDNAME [SIGNAL]       ends it and waits
 #   tp_wait SECONDS COMMAND...    until the command succeeds
 #
-# Leftovers: each run has a directory TP_BASE/PID with what it started; a directory whose shell is dead is cleaned up.
+# Leftovers: each run has a directory TP_BASE/PID with what it started (NAME.pid, NAME.ns, NAME.dir: a folder of files); a directory whose shell is dead is cleaned up.
 TP_BASE=${TP_BASE:-/run/parapet-loopback}
 TP_VFS=()
 declare -A TP_IP=()
@@ -54,6 +54,7 @@ tp_remove() { # DIR: processes, namespaces, files
 	local f
 	for f in "$1"/*.pid; do [ -e "$f" ] && tp_kill_pid "$1" "$(basename "$f" .pid)" TERM; done
 	for f in "$1"/*.ns; do [ -e "$f" ] && ip netns del "$(cat "$f")" 2>/dev/null; done
+	for f in "$1"/*.dir; do [ -e "$f" ] && rm -rf "$(cat "$f")"; done
 	rm -rf "$1"
 }
 
