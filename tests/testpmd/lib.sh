@@ -87,7 +87,13 @@ tp_spawn() { # NAME LOG COMMAND...
 	local name=$1 log=$2
 	shift 2
 	"$@" >>"$log" 2>&1 </dev/null &
-	echo "$! $(awk '{print $22}' /proc/$!/stat)" >"$TP_DIR/$name.pid"
+	tp_adopt "$name" $!
+	disown $! # the shell need not announce how it ended
+}
+
+# Has a process of the caller's ended with the shell.
+tp_adopt() { # NAME PID
+	echo "$2 $(awk '{print $22}' "/proc/$2/stat")" >"$TP_DIR/$1.pid"
 }
 
 tp_end() { # NAME [SIGNAL]

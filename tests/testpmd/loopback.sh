@@ -20,8 +20,9 @@ head -c 2000000 /dev/urandom >"$TP_DIR/data2"
 card_start() { # [EXTRA...]
 	: >"$TP_DIR/card.log"
 	# shellcheck disable=SC2046
-	tp_spawn card "$TP_DIR/card.log" "$BIN/portecho" $(tp_eal) -- uplink=net_memif2 "stats=$TP_DIR/stats" "$@" \
-		net_memif0=$CARD/24 net_memif1=$CARD/24
+	"$BIN/portecho" $(tp_eal) -- uplink=net_memif2 "stats=$TP_DIR/stats" "$@" \
+		net_memif0=$CARD/24 net_memif1=$CARD/24 >>"$TP_DIR/card.log" 2>&1 </dev/null &
+	tp_adopt card $!
 	tp_wait 20 grep -q ready "$TP_DIR/card.log" || { sed 's/^/# /' "$TP_DIR/card.log"; bail "the card did not start"; }
 }
 links_up() { [ "$(stat_of '[.ports[] | select(.link)] | length')" = 3 ]; }
