@@ -54,6 +54,7 @@ struct queue {
 	struct stripelog *log;
 	struct shard *sh;
 	struct queue_cfg cfg;
+	uint32_t max_blocks; /* of a batch */
 	struct task
 		round_end; /* group commit: looks at the open batches once the round's requests are in */
 	struct timer age;
@@ -324,7 +325,7 @@ static struct batch *batch_open(struct queue *q, struct key *k)
 
 static bool fits(const struct queue *q, const struct batch *b, uint32_t nblocks)
 {
-	return b->nblocks + nblocks <= MAX(q->cfg.max_bytes / EC_BLOCK, 1);
+	return b->nblocks + nblocks <= MIN(q->cfg.max_bytes / EC_BLOCK, q->max_blocks);
 }
 
 /* The reason to close b now, or QUEUE_CLOSE_REASONS. */
@@ -348,7 +349,7 @@ int queue_submit(struct queue *q, struct queue_item *it)
 	struct key *k;
 	struct batch *b;
 
-	if (!n || n > EC_BLOCKS_MAX)
+	if (!n || n > q->max_blocks)
 		return -EINVAL;
 	k = key_get(q, it);
 	if (!k)
@@ -383,8 +384,8 @@ int queue_submit(struct queue *q, struct queue_item *it)
 
 /* ---- life --------------------------------------------------------------------------------------------------------------- */
 
-int queue_open(
-	struct stripelog *log, struct shard *sh, const struct queue_cfg *cfg, struct queue **out)
+int queue_open(struct stripelog *log, struct shard *sh, const struct queue_cfg *cfg,
+	uint32_t max_blocks, struct queue **out)
 {
 	struct queue *q;
 	int rc = queue_cfg_check(cfg, NULL);
@@ -405,6 +406,7 @@ int queue_open(
 	q->log = log;
 	q->sh = sh;
 	q->cfg = with_defaults(cfg);
+	q->max_blocks = max_blocks && max_blocks < EC_BLOCKS_MAX ? max_blocks : EC_BLOCKS_MAX;
 	TAILQ_INIT(&q->free);
 	TAILQ_INIT(&q->open);
 	TAILQ_INIT(&q->closed);

@@ -45,12 +45,13 @@ struct queue_item {
 };
 
 struct queue;
-int queue_open(
-	struct stripelog *log, struct shard *sh, const struct queue_cfg *cfg, struct queue **out);
+/* max_blocks: of a batch, whatever the settings say (what a stripe may have in the pool's segments); 0: EC_BLOCKS_MAX. */
+int queue_open(struct stripelog *log, struct shard *sh, const struct queue_cfg *cfg,
+	uint32_t max_blocks, struct queue **out);
 void queue_close(struct queue *q); /* empty */
 void queue_set(struct queue *q, const struct queue_cfg *cfg); /* live; checked before */
 const struct queue_cfg *queue_cfg(const struct queue *q);
-/* An item of more than EC_BLOCKS_MAX blocks is the caller's error (-EINVAL); -EAGAIN: full, later. */
+/* An item of more than max_blocks blocks is the caller's error (-EINVAL); -EAGAIN: full, later. */
 int queue_submit(struct queue *q, struct queue_item *it);
 
 enum queue_close_reason {

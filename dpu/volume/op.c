@@ -488,7 +488,7 @@ void op_unpin(struct op *op)
 void op_set_chunk(struct op *op, uint64_t limit_blocks)
 {
 	uint64_t block = op->pos / IO_BLOCK_BYTES;
-	uint64_t stop = MIN(block + CHUNK_BLOCKS, (block / limit_blocks + 1) * limit_blocks);
+	uint64_t stop = MIN(block + op->s->chunk_blocks, (block / limit_blocks + 1) * limit_blocks);
 	uint64_t end = MIN(op->end, stop * IO_BLOCK_BYTES);
 
 	op->block = block;

@@ -15,7 +15,9 @@
 #define BUFFERS_DEF    (64ull << 20)
 #define MAP_DEF        (1ull << 30)
 #define SPACE_LOW_PART 10u /* tell when less than a tenth of a device is free */
-#define NO_SPACE_GAP   1000000000ull
+#define STRIPE_PART \
+	4u /* a fragment takes no more than this part of a segment: promises of space count on it */
+#define NO_SPACE_GAP 1000000000ull
 
 /* ---- events ---------------------------------------------------------------------------------------------------- */
 
@@ -142,7 +144,7 @@ static int parts_open(struct store *s, struct err *err)
 	if (rc < 0)
 		return err_set(err, rc, pool_cfg(s->pool)->name, NULL,
 			"the storage stack cannot be set up: %s", strerror(-rc));
-	return queue_open(s->log, s->sh, &s->cfg.queue, &s->queue);
+	return queue_open(s->log, s->sh, &s->cfg.queue, s->piece_blocks / STRIPE_PART, &s->queue);
 }
 
 static void parts_close(struct store *s)
@@ -183,6 +185,7 @@ int store_open(const struct store_cfg *cfg, struct store **out, struct err *err)
 	s->pool = cfg->pool;
 	s->sh = pool_shard(cfg->pool);
 	s->piece_blocks = pool_segment_bytes(s->pool) / IO_BLOCK_BYTES;
+	s->chunk_blocks = MIN(CHUNK_BLOCKS, s->piece_blocks / STRIPE_PART);
 	s->next_id = 1;
 	lists_init(s);
 	rc = parts_open(s, err);

@@ -224,7 +224,7 @@ struct store {
 	struct map_mem *map_mem;
 	struct bufpool *bufs;
 	struct store_cfg cfg;
-	uint32_t piece_blocks;
+	uint32_t piece_blocks, chunk_blocks;
 	struct volume_list volumes;
 	uint32_t next_id;
 

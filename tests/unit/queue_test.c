@@ -134,7 +134,7 @@ static void open_rig(const struct queue_cfg *cfg)
 	assert_int_equal(
 		shard_open(&(struct shard_cfg){.clock = SHARD_CLOCK_VIRTUAL, .seed = 1}, &rig.sh),
 		0);
-	assert_int_equal(queue_open(NULL, rig.sh, cfg, &rig.q), 0);
+	assert_int_equal(queue_open(NULL, rig.sh, cfg, 100, &rig.q), 0);
 }
 
 static void close_rig(void)
@@ -314,6 +314,20 @@ static void a_log_that_refuses_fails_its_items_and_gives_their_room_back(void **
 	close_rig();
 }
 
+static void no_batch_is_larger_than_the_log_can_take(void **state)
+{
+	static struct queue_item large = {.extent.nblocks = 101};
+
+	open_rig(&(struct queue_cfg){.max_bytes = 4 << 20, .max_age_us = 1000000});
+	assert_int_equal(queue_submit(rig.q, &large), -EINVAL);
+	for (int i = 0; i < 21; i++)
+		submit(5, 1, false);
+	rounds();
+	assert_int_equal(fake.appends, 1);
+	assert_int_equal(fake.seen[0].nblocks, 100);
+	close_rig();
+}
+
 static void settings_out_of_range_are_named(void **state)
 {
 	struct err e = {0};
@@ -338,6 +352,7 @@ int main(void)
 		cmocka_unit_test(per_vm_never_mixes_two_vms_in_a_batch),
 		cmocka_unit_test(a_full_log_is_waited_for_and_order_is_kept),
 		cmocka_unit_test(a_log_that_refuses_fails_its_items_and_gives_their_room_back),
+		cmocka_unit_test(no_batch_is_larger_than_the_log_can_take),
 		cmocka_unit_test(settings_out_of_range_are_named),
 	};
 
