@@ -39,6 +39,9 @@ static const char *text_of(const char *s)
 	return s ? s : "";
 }
 
+/* Every string was checked to fit before. */
+#define COPY(field, text) snprintf(field, sizeof(field), "%s", text)
+
 static bool given(const char *s)
 {
 	return s && s[0];
@@ -200,11 +203,10 @@ static void fill_vms(struct builder *b)
 		vm->mem_bytes = s->mem_bytes;
 		vm->mode = s->mode;
 		vm->mode_set = s->mode != POLICY_MODE_AUTO;
-		/* every string was checked to fit */
-		strcpy(vm->name, s->name);
-		strcpy(vm->data_flash, text_of(s->data_flash));
-		strcpy(vm->inter_flash, text_of(s->inter_flash));
-		strcpy(vm->method, given(s->method) ? s->method : POLICY_METHOD_DEFAULT);
+		COPY(vm->name, s->name);
+		COPY(vm->data_flash, text_of(s->data_flash));
+		COPY(vm->inter_flash, text_of(s->inter_flash));
+		COPY(vm->method, given(s->method) ? s->method : POLICY_METHOD_DEFAULT);
 	}
 }
 
@@ -289,8 +291,8 @@ static void fill_devices(struct builder *b)
 		d->index = i;
 		d->vm = vm;
 		d->method_own = given(s->method);
-		strcpy(d->method, d->method_own ? s->method : vm->method);
-		strcpy(d->path, s->path);
+		COPY(d->method, d->method_own ? s->method : vm->method);
+		COPY(d->path, s->path);
 	}
 }
 
@@ -419,8 +421,8 @@ static void fill_rows(struct builder *b)
 			b->vms[it->vm].rows = r;
 		r->number = it->i + 1;
 		r->ec = s->ec;
-		strcpy(r->method, text_of(s->method));
-		strcpy(r->path, text_of(s->path));
+		COPY(r->method, text_of(s->method));
+		COPY(r->path, text_of(s->path));
 	}
 }
 

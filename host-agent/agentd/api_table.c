@@ -174,12 +174,18 @@ static int push_locked(
 		rc = store_begin(s, e);
 	if (!rc) {
 		rc = sync_node(rq->a, s, node, force ? SYNC_FORCE : SYNC_PUSH, &res, e);
-		sync_note_problem(s, node, rc < 0 && rc != -EHOSTUNREACH ? err_text(e) : NULL);
+		if (rc != -EHOSTUNREACH)
+			sync_note_problem(s, node,
+				rc < 0           ? err_text(e)
+				: res.problem[0] ? res.problem
+						 : NULL);
 		if (store_commit(s, rc ? NULL : e) < 0 && !rc)
 			rc = -EIO;
 	}
 	store_close(s);
-	if (!rc && !res.applied)
+	if (!rc && !res.applied && res.problem[0])
+		rc = err_set(e, -EIO, "node", "", "%s", res.problem);
+	else if (!rc && !res.applied)
 		rc = err_set(e, -ENOENT, "pool", "",
 			"node %s has no pool yet, and tables name its flash; allowed: pool create "
 			"first",

@@ -215,7 +215,11 @@ static int sync_one(struct run *r, struct touched *t, json_t *shown, struct err 
 				    : how == SYNC_HOLD ? "kept for the node's push schedule"
 						       : "the node has no pool yet"));
 	}
-	sync_note_problem(r->c.s, t->node, rc == -ESTALE ? err_text(&why) : NULL);
+	if (rc != -EHOSTUNREACH)
+		sync_note_problem(r->c.s, t->node,
+			rc < 0              ? err_text(&why)
+			: t->res.problem[0] ? t->res.problem
+					    : NULL);
 	return 0;
 }
 

@@ -196,7 +196,14 @@ static void bring_up_to_date(struct node *n)
 			tell(n, "error", rc == -ESTALE ? "tables-conflict" : "sync-refused",
 				err_text(&e));
 		}
-		sync_note_problem(s, n->name, rc < 0 ? err_text(&e) : NULL);
+		if (!rc && res.problem[0]) {
+			log_warn("node %s: %s", n->name, res.problem);
+			tell(n, "error", "card-problem", res.problem);
+		}
+		sync_note_problem(s, n->name,
+			rc < 0           ? err_text(&e)
+			: res.problem[0] ? res.problem
+					 : NULL);
 		rc = store_commit(s, &e);
 	}
 	if (rc < 0)

@@ -353,7 +353,7 @@ static int check_enum(const struct field *f, const json_t *v, const char *object
 	const char *s = json_string_value(v), *at = f->allowed;
 	size_t len = s ? strlen(s) : 0;
 
-	while (s && len && (at = strstr(at, s))) {
+	while (s && len && !strchr(s, '|') && (at = strstr(at, s))) {
 		if ((at == f->allowed || at[-1] == '|') && (!at[len] || at[len] == '|'))
 			return 0;
 		at += 1;

@@ -144,6 +144,18 @@ static int pool_open(struct sync *y, struct flash_list *f)
 	return rc;
 }
 
+/* 1: it does not open, which is a problem of its own. */
+static int pool_reopen(struct sync *y, struct flash_list *f)
+{
+	int rc = pool_open(y, f);
+
+	if (rc >= 0 || rc == -EHOSTUNREACH)
+		return rc;
+	snprintf(y->res->problem, sizeof(y->res->problem), "the card's pool does not open: %.270s",
+		y->e ? err_text(y->e) : "");
+	return 1;
+}
+
 /* Sends PoolSet where the card's settings differ from the store's. */
 static int pool_settings(struct sync *y, const json_t *pool, const Parapet__PoolStatus *have)
 {
@@ -204,7 +216,7 @@ static int sync_pool_with(
 	if (flash_list_make(&f, flashes) < 0)
 		return err_set(y->e, -ENOMEM, "pool", "", "out of memory");
 	if (flag_of(pool, "created"))
-		rc = none ? pool_open(y, &f) : pool_settings(y, pool, have);
+		rc = none ? pool_reopen(y, &f) : pool_settings(y, pool, have);
 	else if (none)
 		rc = pool_create(y, pool, &f);
 	else if (same_flashes(have, &f))
@@ -231,9 +243,14 @@ static int sync_pool_state(struct sync *y, const json_t *pool, const json_t *fla
 	rc = call(y, &req, &reply);
 	if (rc < 0)
 		return rc;
-	if (reply.frame->response->result_case == PARAPET__RESPONSE__RESULT_STATUS)
-		rc = sync_pool_with(y, pool, flashes, reply.frame->response->status->pool);
-	else
+	if (reply.frame->response->result_case == PARAPET__RESPONSE__RESULT_STATUS) {
+		const Parapet__Status *st = reply.frame->response->status;
+
+		/* another manager may have pushed since we last asked */
+		if (st->has_tables_version)
+			node_card_version_set(y->a, y->node, st->tables_version);
+		rc = sync_pool_with(y, pool, flashes, st->pool);
+	} else
 		rc = err_set(y->e, -EPROTO, "card", "", "no status in its answer");
 	rpc_msg_clear(&reply);
 	return rc;
@@ -467,6 +484,14 @@ static int device_add(struct sync *y, const json_t *d)
 	return set_flag(y, &noun_device, d, "created");
 }
 
+static bool in_pool(const Parapet__Devices *have, uint32_t vm, const char *path)
+{
+	for (size_t i = 0; i < have->n_devices; i++)
+		if (have->devices[i]->vm == vm && !strcmp(have->devices[i]->path, path))
+			return true;
+	return false;
+}
+
 /* A volume that was made once and is in the pool no more is a loss, not a wish. */
 static int check_missing(struct sync *y, const json_t *devices)
 {
@@ -484,28 +509,21 @@ static int check_missing(struct sync *y, const json_t *devices)
 		return rc;
 	json_array_foreach((json_t *)devices, i, d)
 	{
-		uint32_t vm = vm_number(y, text_of(d, "vm"));
-		const Parapet__Devices *have = reply.frame->response->devices;
-		bool found = !flag_of(d, "created");
-		char object[96];
-
 		if (reply.frame->response->result_case != PARAPET__RESPONSE__RESULT_DEVICES)
 			break;
-		for (size_t j = 0; !found && j < have->n_devices; j++)
-			found = have->devices[j]->vm == vm &&
-				!strcmp(have->devices[j]->path, text_of(d, "path"));
-		if (found)
+		if (!flag_of(d, "created") ||
+			in_pool(reply.frame->response->devices, vm_number(y, text_of(d, "vm")),
+				text_of(d, "path")))
 			continue;
-		snprintf(object, sizeof(object), "device %s %s", text_of(d, "vm"),
-			text_of(d, "path"));
-		rc = err_set(y->e, -ENODATA, object, "",
-			"its volume is no longer in the card's pool; allowed: delete the device "
-			"and add "
-			"it again (its data is gone), or bring the pool back");
+		snprintf(y->res->problem, sizeof(y->res->problem),
+			"the volume of device %s %s is no longer in the card's pool; allowed: "
+			"delete the "
+			"device and add it again (its data is gone), or bring the pool back",
+			text_of(d, "vm"), text_of(d, "path"));
 		break;
 	}
 	rpc_msg_clear(&reply);
-	return rc;
+	return 0;
 }
 
 static int sync_devices(struct sync *y)
@@ -557,7 +575,7 @@ int sync_node(struct agent *a, struct store *s, const char *node, enum sync_how 
 			"the card of node %s is not connected: %s", node, st.last_error);
 	rc = sync_pool(&y, &ready);
 	if (rc < 0 || !ready)
-		return rc;
+		return MIN(rc, 0);
 	rc = sync_tables(&y);
 	if (!rc && res->applied)
 		rc = sync_devices(&y);

@@ -5,7 +5,8 @@
  *
  * Tables go with the version the card is known to have (compare-and-swap). Where the card has another
  * one, and not the same contents, nothing is sent: -ESTALE, for a person to resolve (table fetch, table push --force).
- * A volume that the pool once held and holds no more is reported, never made again.
+ * What was wrong on the card before (a pool that does not open, a volume that is gone) is reported as a problem; it does not
+ * make the call fail. A volume that the pool once held is never made again by itself.
  *
  * Thread: any, with agent->change held and a store transaction open; what was done on the card is marked in the store
  * as part of that transaction. Errors: 0 (the card is up to date, or what was asked for is done),
@@ -28,6 +29,7 @@ struct sync_result {
 	uint64_t version; /* of the newest tables */
 	json_t *remarks; /* from the card, or NULL */
 	json_t *created; /* devices made by this call: [{"vm": number, "path"}], or NULL */
+	char problem[320]; /* "": none. Wrong on the card, and not caused by this call */
 };
 
 int sync_node(struct agent *a, struct store *s, const char *node, enum sync_how how,

@@ -1,0 +1,117 @@
+#!/bin/bash
+# Agent and card: push, compare-and-swap, refusals that leave nothing, loss and return, schedules. The card is its twin.
+cd "$(dirname "$0")/../.." || exit 1
+. tests/smoke/lib.sh
+start_agent
+p node add n1 --address "$card" >/dev/null
+for i in 0 1 2; do p flash add f$i --address mem:1G --domain d$i >/dev/null; done
+is "$(j '.nodes[0].state' vm add web1 --data-flash f0 --intermediate-flash f1)" pending "without a card a change is kept as pending"
+p pool create --ec 2+1 >/dev/null
+p device add web1 /dev/ecpool0 --size 64M >/dev/null
+is "$(j '.items[0].state' status)" unreachable "and the card is called unreachable"
+
+start_twin
+wait_until state_is in-sync
+ok $? "a card that appears is brought up to date"
+is "$(j '.items[0] | .version == .card_version' status)" true "it has the newest tables"
+is "$(j '.items[0].card.state' pool show)" online "its pool was made"
+is "$(j '.items[0].card.path' device show)" /dev/ecpool0 "and its device"
+is "$(j '.items[0].on_card' table history)" true "the history shows which version is there"
+is "$(j '.stats[0].value' stats)" 1 "counters are relayed"
+is "$(j '.rules | length' flow show)" 0 "so are flow rules"
+wait_until sh -c "'$BIN/parapet' --json events | jq -es 'map(.kind) | index(\"tables-applied\")'"
+ok $? "so are events"
+
+is "$(j '.nodes[0].state' ec set web1 --path /dev/ecpool --ec 1)" applied "a change goes out at once"
+is "$(p table push)" "node n1: tables version $(j .version table show) was on the card already" "a push of the same is told so"
+v=$(j .version table show)
+
+# refused by the card: nothing is kept, neither here nor there
+is "$(rc_of device add web1 /dev/full0 --size 64M)" 5 "the card's refusal is the command's"
+like "$(cat "$dir/err")" "no room" "with the card's reason"
+is "$(j '.items | length' device show)" 1 "the device is not kept"
+is "$(j '.devices | length' --agent "$PARAPET_AGENT" table show 2>/dev/null; j '.body.devices | length' table show)" "0
+1" "nor in the tables"
+is "$(j .card_version table show)" "$(j .version table show)" "the card is back where it was"
+is "$(j '.differences | length' table diff "$v")" 0 "with the same contents"
+like "$(j '.items[1].what' table history)" "undone.*no room" "and the history tells"
+is "$(j '.items[0].state' status)" in-sync "nothing is left open"
+is "$(rc_of apply -f <(echo "{nodes: [{name: n1, address: '$card', vms: [{name: web2, data_flash: f0, devices: [{path: /dev/ok, size: 64M}, {path: /dev/full, size: 64M}]}]}]}"))" 5 "a document with one refused device"
+is "$(j '.items | length' vm show) $(j '[.items[].card.path] | join(",")' device show)" "1 /dev/ecpool0" "leaves no VM and no device"
+is "$(j '.stats[0].value' stats)" 1 "on the card neither"
+
+# deleting
+p device add web1 /dev/busy0 --size 64M >/dev/null
+is "$(rc_of device del web1 /dev/busy0)" 5 "a device in use is not deleted"
+like "$(cat "$dir/err")" "connected" "with the reason"
+is "$(j '.items | length' device show)" 2 "and stays"
+p device add web1 /dev/gone0 --size 64M >/dev/null
+t "another is" p device del web1 /dev/gone0
+is "$(j '.stats[0].value' stats)" 2 "on the card too"
+
+# someone else has changed the card
+kill -USR1 "$twin_pid"
+sleep 0.3
+is "$(j '.nodes[0].state' vm set web1 --cores 2)" pending "tables of another manager are not overwritten"
+is "$(j '.items[0].state' status)" problem "it is a problem that status shows"
+like "$(j '.items[0].problem' status)" "does not come from here" "with the reason"
+is "$(rc_of table push)" 5 "a push is refused"
+like "$(cat "$dir/err")" "fetch --adopt.*--force" "with both ways out"
+is "$(j '.differences[] | select(.object | test("row")) | .change' table fetch)" removed "fetch shows what differs"
+t "force replaces the card's" p table push --force
+wait_until state_is in-sync
+ok $? "and all is well again"
+is "$(j '.differences | length' table fetch)" 0 "with our contents"
+kill -USR1 "$twin_pid"
+sleep 0.3
+p vm set web1 --cores 3 >/dev/null
+t "adopt takes the card's" p table fetch --adopt
+is "$(j '.items | length' ec show)" 0 "its rows are ours now"
+is "$(j '[.items[].size] | unique[]' device show)" 67108864 "devices keep their sizes"
+wait_until state_is in-sync
+ok $? "and all is well again"
+is "$(j '.nodes[0].state' ec set web1 --path /dev/ecpool --ec 1)" applied "changes go out again"
+
+# the card goes and comes back
+kill_twin
+wait_until state_is unreachable
+ok $? "a lost card is noticed"
+is "$(j '.nodes[0].state' vm set web1 --cores 4)" pending "changes are kept"
+is "$(rc_of device del web1 /dev/ecpool0)" 7 "what needs the card says so"
+rm -f "$dir/card.sock"
+start_twin
+wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].card_version == .items[0].version'"
+ok $? "a card that comes back gets the newest tables, though it had forgotten everything"
+wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].state == \"problem\"'"
+like "$(j '.items[0].problem' status)" "no longer in the card's pool" "volumes that are gone are a problem, not made anew"
+is "$(j '[.items[].card] | map(select(. != null)) | length' device show)" 0 "indeed"
+
+# lost in the middle of a change
+kill -USR2 "$twin_pid"
+is "$(rc_of vm set web1 --cores 5)" 0 "a card lost in the middle leaves the change pending"
+is "$(j '.items[0].cores' vm show)" 5 "kept here"
+wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].card_version == .items[0].version'"
+ok $? "and sent when it is back"
+
+# schedules
+is "$(rc_of node set n1 --schedule 'every 0')" 4 "a schedule that is none is refused"
+t "a schedule is set" p node set n1 --schedule 'every 1'
+wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].connected'"
+is "$(j '.nodes[0] | "\(.state) \(.reason)"' vm set web1 --cores 6)" "pending kept for the node's push schedule" "with a schedule a change waits"
+wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].card_version == .items[0].version'"
+ok $? "until its time has come"
+p node set n1 --schedule realtime >/dev/null
+
+# following events
+"$BIN/parapet" --json events --follow >"$dir/events" &
+more_pids=$!
+sleep 0.3
+wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].connected'"
+kill_twin
+wait_until grep -q card-lost "$dir/events"
+ok $? "events are followed as they come"
+is "$(jq -s 'map(.seq) | . == sort and (unique | length) == length' "$dir/events")" true "in order, each once"
+
+stop_agent
+is "$agent_rc" 0 "the agent ends cleanly, also while someone follows events"
+done_testing
