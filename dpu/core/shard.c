@@ -471,6 +471,9 @@ static bool run_fds(struct shard *sh, uint64_t timeout_ns)
 	uint64_t drain;
 
 	f.n = wait_fds(sh, f.ev, timeout_ns);
+	/* Whoever arms a timer in a callback after a sleep must not get one that is over already. */
+	if (timeout_ns && sh->cfg.clock == SHARD_CLOCK_MONOTONIC)
+		sh->now_ns = monotonic_ns();
 	sh->fd_frames = &f;
 	for (int i = 0; i < f.n; i++) {
 		struct fd_watch *w = f.ev[i].data.ptr;

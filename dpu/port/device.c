@@ -226,6 +226,8 @@ void port_link_check(struct port *p)
 		p->link_since_ns = now;
 		if (up) {
 			p->st.reattached += p->st.link_downs > 0;
+			port_intr_reopen(
+				p); /* some devices have descriptors only once a peer is there */
 		} else {
 			p->st.link_downs++;
 			port_tx_drop_all(p);
@@ -287,6 +289,15 @@ void port_intr_close(struct port *p)
 		(void)rte_eth_dev_rx_intr_ctl_q(p->id, q, p->intr_epfd, RTE_INTR_EVENT_DEL, NULL);
 	close(p->intr_epfd);
 	p->intr_epfd = -1;
+}
+
+void port_intr_reopen(struct port *p)
+{
+	poller_del(p->ps->sh, &p->poller);
+	port_intr_close(p);
+	port_intr_open(p);
+	poller_add(p->ps->sh, &p->poller, port_poll, p,
+		p->intr_epfd >= 0 ? POLLER_SLEEPS : POLLER_BUSY);
 }
 
 /* Drivers whose descriptor is level-triggered (TAP) have nothing to enable and say so: that is fine. */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define NQN_MAX   223
-#define HOSTS_MAX 64
+#define HOSTS_MAX 16
 
 /* ---- a VM's way in ----------------------------------------------------------------------------------------- */
 
@@ -182,7 +182,7 @@ static int check_vm(const Parapet__Vm *vm, struct err *e)
 	if (rc == 0 && given(vm->nqn))
 		rc = check_nqn(vm, vm->nqn, "nqn", e);
 	if (rc == 0 && vm->n_hosts > HOSTS_MAX)
-		rc = vm_err(vm, e, "hosts", "at most 64");
+		rc = vm_err(vm, e, "hosts", "at most 16");
 	for (size_t i = 0; rc == 0 && i < vm->n_hosts; i++)
 		rc = check_nqn(vm, vm->hosts[i], "hosts", e);
 	return rc;

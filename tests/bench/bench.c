@@ -14,6 +14,9 @@ static const struct {
 } groups[] = {
 	{"ec.encode.", bench_ec},
 	{"bare.", bench_pass},
+	{"pipeline.", bench_pipeline},
+	{"log.write_amplification.", bench_amplification},
+	{"index.", bench_index},
 };
 
 bool bench_wanted(const char *name)
@@ -67,6 +70,10 @@ void bench_compare(struct bench_side *sides, unsigned int n, unsigned int slices
 
 int main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "--count") == 0) {
+		bench_count(argv[2], argv[3]);
+		return 0;
+	}
 	nnames = argc - 1;
 	names = argv + 1;
 	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)

@@ -33,5 +33,9 @@ void bench_compare(struct bench_side *sides, unsigned int n, unsigned int slices
 
 void bench_ec(void);
 void bench_pass(void);
+void bench_pipeline(void);
+void bench_amplification(void);
+void bench_index(void);
+void bench_count(const char *what, const char *count);
 
 #endif

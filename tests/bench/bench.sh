@@ -10,7 +10,7 @@ lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
 
 "$BIN/parapet-bench" "$@" >>"$lines" || exit 1
-for part in tests/bench/net_*.sh; do
+for part in tests/bench/part_*.sh; do
 	[ -x "$part" ] && "$part" "$@" >>"$lines"
 done
 

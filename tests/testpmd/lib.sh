@@ -3,7 +3,8 @@
 #
 #   tp_init                       checks what is needed (else skips), removes what killed runs left behind
 #   tp_vf NAME [IP/PREFIX]        a VF: namespace $(tp_ns NAME), interface eth0, memif socket $TP_DIR/NAME.sock
-#   tp_start                      testpmd for all of them; call again after tp_kill
+#   tp_start                      testpmd for all of them; call again after tp_kill. With TP_WIRE=vhost it attaches by virtio_user to
+#                                 vhost-user sockets of the card, which must be there first
 #   tp_kill SIGNAL                ends testpmd
 #   tp_run NAME COMMAND...        runs it in the VM
 #   tp_eal                        EAL arguments of the card: one net_memif per VF, in order: net_memif0, net_memif1, ...
@@ -131,12 +132,17 @@ tp_start() {
 	wire=$(tp_ns wire)
 	[ -e "$TP_DIR/wire.ns" ] || tp_namespace wire
 	for vf in "${TP_VFS[@]}"; do
-		rm -f "$TP_DIR/$vf.sock"
-		args+=(--vdev "net_tap$i,iface=tap$i" --vdev "net_memif$i,role=server,socket=$TP_DIR/$vf.sock,socket-abstract=no,id=$i")
+		args+=(--vdev "net_tap$i,iface=tap$i")
+		if [ "${TP_WIRE:-memif}" = vhost ]; then
+			args+=(--vdev "net_virtio_user$i,path=$TP_DIR/$vf.sock,queues=1")
+		else
+			rm -f "$TP_DIR/$vf.sock"
+			args+=(--vdev "net_memif$i,role=server,socket=$TP_DIR/$vf.sock,socket-abstract=no,id=$i")
+		fi
 		i=$((i + 1))
 	done
 	cpus="(0-$(($(nproc) - 1)))"
-	local mem=(--in-memory)
+	local mem=(--in-memory --single-file-segments)
 	tp_hugepages || mem=(--no-huge --no-shconf -m 256)
 	: >"$TP_DIR/testpmd.log"
 	tp_spawn testpmd "$TP_DIR/testpmd.log" ip netns exec "$wire" dpdk-testpmd \
@@ -179,7 +185,8 @@ tp_hugepages() {
 tp_eal() {
 	local i=0 vf
 	for vf in "${TP_VFS[@]}"; do
-		printf -- '--vdev net_memif%d,role=client,socket=%s,socket-abstract=no,id=%d ' $i "$TP_DIR/$vf.sock" $i
+		[ "${TP_WIRE:-memif}" = vhost ] && printf -- '--vdev net_vhost%d,iface=%s,queues=1 ' $i "$TP_DIR/$vf.sock"
+		[ "${TP_WIRE:-memif}" = vhost ] || printf -- '--vdev net_memif%d,role=client,socket=%s,socket-abstract=no,id=%d ' $i "$TP_DIR/$vf.sock" $i
 		i=$((i + 1))
 	done
 }

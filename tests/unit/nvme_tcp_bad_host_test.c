@@ -748,6 +748,14 @@ static void bytes_may_come_one_at_a_time(void **state)
 	host_close(&admin);
 }
 
+static uint32_t rng_state;
+
+static uint32_t rnd(void)
+{
+	rng_state = rng_state * 1664525u + 1013904223u;
+	return rng_state >> 8;
+}
+
 /* Valid PDUs with a few bytes changed, then whatever the target answers. */
 static void mutated_traffic_does_no_harm(void **state)
 {
@@ -756,7 +764,7 @@ static void mutated_traffic_does_no_harm(void **state)
 	uint8_t buf[NVME_TCP_HEAD_MAX + 8192], sink[4096];
 
 	print_message("# seed %u\n", seed);
-	srand(seed);
+	rng_state = seed;
 	for (int round = 0; round < 300; round++) {
 		uint8_t digests = round % 4 == 3 ? BOTH : 0;
 		struct host admin = host_admin(b, digests);
@@ -764,24 +772,24 @@ static void mutated_traffic_does_no_harm(void **state)
 		struct nvme_sqe sqe;
 
 		for (int i = 0; i < 8; i++) {
-			uint32_t len = rand() % 3 ? 0 : 4096;
+			uint32_t len = rnd() % 3 ? 0 : 4096;
 			size_t n;
 
-			host_rw(&h, &sqe, rand() % 4 ? (uint8_t)(rand() % 10) : (uint8_t)rand(),
-				(uint64_t)(rand() % 3000), 1, 0);
-			sqe.cid = to_le16((uint16_t)rand());
+			host_rw(&h, &sqe, rnd() % 4 ? (uint8_t)(rnd() % 10) : (uint8_t)rnd(),
+				rnd() % 3000, 1, 0);
+			sqe.cid = to_le16((uint16_t)rnd());
 			if (len)
 				sqe.dptr = nvme_sgl_in_capsule(0, len);
-			if (rand() % 4 == 0)
-				n = nvme_tcp_put_h2c_data(&h.link, buf, (uint16_t)(rand() % 4),
-					(uint16_t)(rand() % 4), 0, 4096, NVME_TCP_F_LAST);
+			if (rnd() % 4 == 0)
+				n = nvme_tcp_put_h2c_data(&h.link, buf, (uint16_t)(rnd() % 4),
+					(uint16_t)(rnd() % 4), 0, 4096, NVME_TCP_F_LAST);
 			else
 				n = nvme_tcp_put_cmd(&h.link, buf, &sqe, len);
-			pattern(buf + n, 8192, (uint32_t)rand());
-			for (int m = rand() % 3; m > 0; m--)
-				buf[(size_t)rand() % n] = (uint8_t)rand();
+			pattern(buf + n, 8192, rnd());
+			for (uint32_t m = rnd() % 3; m > 0; m--)
+				buf[rnd() % n] = (uint8_t)rnd();
 			host_send(&h, buf, n + len);
-			bed_rounds(b, rand() % 8);
+			bed_rounds(b, (int)(rnd() % 8));
 			while (recv(h.fd, sink, sizeof(sink), MSG_DONTWAIT) > 0)
 				;
 		}

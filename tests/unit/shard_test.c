@@ -417,6 +417,44 @@ static void a_sleeping_shard_wakes_for_its_timer(void **state)
 	shard_close(sh);
 }
 
+struct clocked {
+	struct shard *sh;
+	struct fd_watch watch;
+	int fds[2];
+	uint64_t now_ns;
+};
+
+static void clocked_ready(void *arg, uint32_t events)
+{
+	struct clocked *c = arg;
+	char b;
+
+	assert_int_equal(read(c->fds[0], &b, 1), 1);
+	c->now_ns = shard_now_ns(c->sh);
+	fd_watch_del(c->sh, &c->watch);
+	shard_stop(c->sh);
+}
+
+/* Else a timer that is armed there would be over at once after a long sleep. */
+static void a_descriptor_that_ends_a_sleep_sees_the_time_after_it(void **state)
+{
+	struct clocked c = {.sh = open_shard(SHARD_CLOCK_MONOTONIC, SHARD_INTERRUPT)};
+	struct timespec nap = {.tv_nsec = 5000000}, now;
+	pthread_t thread;
+
+	assert_int_equal(pipe(c.fds), 0);
+	assert_int_equal(fd_watch_add(c.sh, &c.watch, c.fds[0], EPOLLIN, clocked_ready, &c), 0);
+	assert_int_equal(pthread_create(&thread, NULL, run_main, c.sh), 0);
+	nanosleep(&nap, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	assert_int_equal(write(c.fds[1], "x", 1), 1);
+	pthread_join(thread, NULL);
+	assert_true(c.now_ns >= (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+	shard_close(c.sh);
+	close(c.fds[0]);
+	close(c.fds[1]);
+}
+
 static void the_same_seed_gives_the_same_choices(void **state)
 {
 	struct shard *a = open_virtual(), *b = open_virtual(), *c;
@@ -448,6 +486,7 @@ int main(void)
 		cmocka_unit_test(a_waiting_descriptor_is_not_entered_again),
 		cmocka_unit_test(messages_arrive_once_in_order_and_wake_sleepers),
 		cmocka_unit_test(a_sleeping_shard_wakes_for_its_timer),
+		cmocka_unit_test(a_descriptor_that_ends_a_sleep_sees_the_time_after_it),
 		cmocka_unit_test(the_same_seed_gives_the_same_choices),
 	};
 

@@ -63,7 +63,7 @@ static void identify_ctrl(struct tgt_cmd *cmd, void *page)
 	id_ctrl_common(ctrl, id);
 	if (ctrl->discovery) {
 		id->cntrltype = NVME_CNTRLTYPE_DISCOVERY;
-		strcpy(id->subnqn, NVME_DISCOVERY_NQN);
+		memcpy(id->subnqn, NVME_DISCOVERY_NQN, sizeof(NVME_DISCOVERY_NQN));
 	} else {
 		id_ctrl_io(ctrl, id);
 	}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dpu/control/card_priv.h"
+
+#include "common/base/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <uuid/uuid.h>
+
+#define STATE_ID "card" /* 16 random bytes, made once */
+#define DRAIN_NS 10000000000ull
+
+const char *object_name(char *buf, size_t len, const char *noun, const char *name)
+{
+	snprintf(buf, len, "%s %.64s", noun, name);
+	return buf;
+}
+
+static int submit(void *arg, struct io_req *req)
+{
+	return pipeline_submit(arg, req);
+}
+
+/* Who this card is: subsystem names and serial numbers are made from it, so it must not change. */
+static int identity(struct card *c, struct err *e)
+{
+	autofree void *body = NULL;
+	size_t len;
+	int rc = state_load(c->state, STATE_ID, &body, &len, e);
+
+	if (rc == 0 && len == sizeof(c->id)) {
+		memcpy(c->id, body, sizeof(c->id));
+		return 0;
+	}
+	if (rc < 0 && rc != -ENOENT && rc != -EUCLEAN)
+		return rc;
+	uuid_generate(c->id);
+	return state_save(c->state, STATE_ID, c->id, sizeof(c->id), e);
+}
+
+static int parts_open(struct card *c, struct err *e)
+{
+	uuid_t boot;
+	int rc;
+
+	uuid_generate(boot);
+	uuid_unparse_lower(boot, c->boot_id);
+	c->started_ns = shard_now_ns(c->cfg.shard);
+	rc = events_open(&c->events);
+	if (rc == 0)
+		rc = tables_doc_empty(&c->doc);
+	if (rc == 0)
+		rc = tables_open(c->cfg.shard, &c->tables);
+	if (rc == 0)
+		rc = pipeline_open(
+			&(struct pipeline_cfg){.shard = c->cfg.shard, .tables = c->tables},
+			&c->pipeline);
+	if (rc == 0)
+		rc = nvme_tcp_target_open(c->cfg.shard,
+			&(struct nvme_tcp_target_cfg){.submit_fn = submit, .arg = c->pipeline},
+			&c->target);
+	return rc < 0 ? err_set(e, rc, "card", NULL, "start: %s", strerror(-rc)) : 0;
+}
+
+int card_open(const struct card_cfg *cfg, struct card **out, struct err *e)
+{
+	struct card *c = calloc(1, sizeof(*c));
+	int rc;
+
+	if (!c)
+		return err_set(e, -ENOMEM, "card", NULL, "out of memory");
+	c->cfg = *cfg;
+	TAILQ_INIT(&c->vms);
+	rc = state_open(cfg->state_dir, &c->state, e);
+	if (rc == 0)
+		rc = identity(c, e);
+	if (rc == 0)
+		rc = parts_open(c, e);
+	if (rc < 0) {
+		card_close(c);
+		return rc;
+	}
+	event_post(c->events, EVENT_INFO, "card-started", "card", "version %s", CARD_VERSION);
+	tables_bring_up(c); /* before the pool: it has the queue's settings */
+	pool_bring_up(c);
+	rc = devices_publish(c, c->doc, e);
+	if (rc == 0)
+		rc = vms_reconcile(c, c->doc, false, e);
+	if (rc < 0) {
+		card_close(c);
+		return rc;
+	}
+	*out = c;
+	return 0;
+}
+
+void card_close(struct card *c)
+{
+	if (!c)
+		return;
+	if (c->pipeline) {
+		vms_take_down(c);
+		if (pipeline_drain(c->pipeline, DRAIN_NS) < 0)
+			event_post(c->events, EVENT_ERROR, "requests-stuck", "card",
+				"requests have not ended");
+	}
+	pool_take_down(c);
+	if (c->target)
+		nvme_tcp_target_close(c->target);
+	pipeline_close(c->pipeline);
+	tables_doc_put(c->doc);
+	tables_close(c->tables);
+	events_close(c->events);
+	state_close(c->state);
+	free(c);
+}
+
+struct events *card_events(struct card *c)
+{
+	return c->events;
+}
+
+struct shard *card_shard(struct card *c)
+{
+	return c->cfg.shard;
+}
+
+const char *card_boot_id(const struct card *c)
+{
+	return c->boot_id;
+}
+
+uint64_t card_tables_version(const struct card *c)
+{
+	return c->doc->policy->version;
+}

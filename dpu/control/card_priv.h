@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The inside of a card, shared by the files of dpu/control. */
+#ifndef DPU_CONTROL_CARD_PRIV_H
+#define DPU_CONTROL_CARD_PRIV_H
+
+#include "dpu/control/call.h"
+#include "dpu/control/card.h"
+
+/* A VM the tables name, as far as it is up. */
+struct card_vm {
+	uint32_t vm;
+	char name[POLICY_NAME_SIZE];
+	char signature[512]; /* what its way in was made from: a change means a new one */
+	char access_text[160]; /* "socket 127.0.0.1:4420" */
+	char nqn[224];
+	const struct card_access *access; /* NULL: none */
+	void *way;
+	struct nvme_tcp_vm *tvm; /* NULL: it did not come up, see problem */
+	char problem[320];
+	TAILQ_ENTRY(card_vm) link;
+};
+
+/* A member of the pool as the card remembers it. */
+struct card_flash {
+	char name[64], address[256], domain[64];
+	uint32_t atomic_bytes, block_bytes;
+};
+
+struct card {
+	struct card_cfg cfg;
+	struct state_dir *state;
+	struct events *events;
+	struct tables *tables;
+	struct tables_doc *doc; /* the one in force */
+	struct pipeline *pipeline;
+	struct nvme_tcp_target *target;
+	TAILQ_HEAD(, card_vm) vms;
+	struct timer retry_timer; /* ways in that did not come up */
+	struct store *store; /* NULL: no pool */
+	struct card_flash flashes[POOL_DEVS_MAX];
+	unsigned int nflashes;
+	char pool_problem[400]; /* why there is none although it is remembered */
+	char tables_problem[400]; /* why the remembered tables are not in force */
+	uint8_t id[16]; /* of this card, for ever */
+	char boot_id[40];
+	uint64_t started_ns;
+	bool degraded_said;
+};
+
+/* A name for messages, "vm web1"; the buffer is the caller's. */
+const char *object_name(char *buf, size_t len, const char *noun, const char *name);
+
+/* ---- pool.c ------------------------------------------------------------------------------------------------ */
+/* Opens the remembered pool; what is wrong goes to pool_problem. */
+void pool_bring_up(struct card *c);
+void pool_take_down(struct card *c);
+uint64_t pool_survives(const struct card *c); /* further devices that may be lost */
+
+/* ---- devices.c --------------------------------------------------------------------------------------------- */
+/* A device's volume is named after its VM, its namespace and its path: "VM.NSID/dev/path". */
+struct device_id {
+	uint32_t vm, nsid;
+	const char *path;
+};
+#define DEVICE_PATH_MAX 48
+int device_parse(const struct volume *vol, struct device_id *id); /* -EINVAL: not a device's */
+struct volume *device_find(const struct card *c, uint32_t vm, const char *path);
+unsigned int devices_of_vm(const struct card *c, uint32_t vm);
+/* Lets the VM use the volume. */
+int device_attach(struct card *c, struct card_vm *v, struct volume *vol, struct err *e);
+/* Makes doc current with the volumes of the pool. */
+int devices_publish(struct card *c, struct tables_doc *doc, struct err *e);
+
+/* ---- vms.c --------------------------------------------------------------------------------------------------- */
+/* What can be told before anything is touched. */
+int vms_check(struct card *c, const struct tables_doc *doc, struct err *e);
+/* Makes the ways in those of doc. strict: fails at the first that does not come up (call again with the former document to
+ * go back); else those get a problem and are tried again by timer. */
+int vms_reconcile(struct card *c, const struct tables_doc *doc, bool strict, struct err *e);
+void vms_take_down(struct card *c);
+struct card_vm *vm_by_number(const struct card *c, uint32_t vm);
+
+/* ---- apply.c ------------------------------------------------------------------------------------------------- */
+/* Puts the remembered tables in force. */
+void tables_bring_up(struct card *c);
+struct queue_cfg queue_cfg_of(const struct tables_doc *doc);
+
+/* ---- status.c -------------------------------------------------------------------------------------------------- */
+int status_fill(struct card *card, struct call *c); /* the response becomes a Status */
+
+#endif

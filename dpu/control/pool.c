@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The card's pool: created or opened from flash addresses, and remembered by them. */
+#include "dpu/control/card_priv.h"
+
+#include "common/base/log.h"
+#include "common/base/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define STATE_POOL "pool" /* a packed parapet.PoolOpen: the members by name and address */
+
+/* ---- what the store tells -------------------------------------------------------------------------------------- */
+
+static void store_event(void *arg, enum store_event_kind kind, const char *object, const char *text)
+{
+	static const struct {
+		const char *name;
+		enum event_severity severity;
+	} kinds[] = {
+		[STORE_EVENT_DEV_FAILED] = {"flash-failed", EVENT_ERROR},
+		[STORE_EVENT_DEGRADED] = {"degraded", EVENT_WARNING},
+		[STORE_EVENT_SPACE_LOW] = {"space-low", EVENT_WARNING},
+		[STORE_EVENT_NO_SPACE] = {"no-space", EVENT_ERROR},
+		[STORE_EVENT_DATA_AREA_LOST] = {"data-area-lost", EVENT_WARNING},
+		[STORE_EVENT_REPAIRED] = {"repaired", EVENT_INFO},
+		[STORE_EVENT_MEDIA_ERROR] = {"media-error", EVENT_ERROR},
+		[STORE_EVENT_RECOVERED] = {"recovered", EVENT_INFO},
+	};
+	struct card *c = arg;
+	bool known = (unsigned int)kind < ARRAY_LEN(kinds);
+
+	event_post(c->events, known ? kinds[kind].severity : EVENT_WARNING,
+		known ? kinds[kind].name : "store", object ? object : "pool", "%s",
+		text ? text : "");
+}
+
+/* ---- members --------------------------------------------------------------------------------------------------- */
+
+static int flash_take(const Parapet__Flash *f, struct card_flash *out, struct err *e)
+{
+	char object[96];
+	int rc = policy_check_name(f->name, "flash", "name", e);
+
+	if (rc < 0)
+		return rc;
+	object_name(object, sizeof(object), "flash", f->name);
+	if (strlen(f->address) >= sizeof(out->address))
+		return err_set(e, -EINVAL, object, "address", "at most %zu bytes",
+			sizeof(out->address) - 1);
+	snprintf(out->name, sizeof(out->name), "%s", f->name);
+	snprintf(out->address, sizeof(out->address), "%s", f->address);
+	snprintf(out->domain, sizeof(out->domain), "%s",
+		f->domain && f->domain[0] ? f->domain : "local");
+	if (f->domain && f->domain[0])
+		rc = policy_check_name(f->domain, object, "domain", e);
+	out->atomic_bytes = f->atomic_bytes;
+	out->block_bytes = f->block_bytes;
+	return rc;
+}
+
+static int flashes_take(
+	Parapet__Flash *const *list, size_t n, struct card_flash *out, struct err *e)
+{
+	int rc = 0;
+
+	if (n > POOL_DEVS_MAX)
+		return err_set(e, -E2BIG, "pool", "flashes", "at most %d", POOL_DEVS_MAX);
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		rc = flash_take(list[i], &out[i], e);
+		for (size_t j = 0; rc == 0 && j < i; j++)
+			if (!strcmp(out[i].name, out[j].name) ||
+				!strcmp(out[i].address, out[j].address))
+				rc = err_set(e, -EEXIST, "pool", "flashes",
+					"flash %s is named twice (as %s)", out[i].name,
+					out[j].name);
+	}
+	return rc;
+}
+
+static void members_close(struct pool_member *m, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		flash_close(m[i].flash);
+}
+
+/* Opens the flash devices. One that is not there is skipped where some_missing; one that another process uses never is. */
+static int members_open(struct card *c, const struct card_flash *f, unsigned int n,
+	bool some_missing, struct pool_member *m, unsigned int *nm, struct err *e)
+{
+	*nm = 0;
+	for (unsigned int i = 0; i < n; i++) {
+		struct flash_opts opts = {.exclusive = true,
+			.atomic_bytes = f[i].atomic_bytes,
+			.block_bytes = f[i].block_bytes};
+		struct err why = {0};
+		struct flash *flash;
+		char object[96];
+		int rc = flash_open(c->cfg.shard, f[i].address, &opts, &flash, &why);
+
+		object_name(object, sizeof(object), "flash", f[i].name);
+		if (rc < 0 && some_missing && rc != -EBUSY) {
+			event_post(c->events, EVENT_ERROR, "flash-missing", object, "%s: %s",
+				f[i].address, why.reason[0] ? why.reason : strerror(-rc));
+			continue;
+		}
+		if (rc < 0) {
+			members_close(m, *nm);
+			return err_set(e, rc, object, why.field[0] ? why.field : "address",
+				"%s: %s", f[i].address, why.reason[0] ? why.reason : strerror(-rc));
+		}
+		memcpy(m[*nm].name, f[i].name, sizeof(m[*nm].name));
+		memcpy(m[*nm].domain, f[i].domain, sizeof(m[*nm].domain));
+		m[*nm].flash = flash;
+		(*nm)++;
+	}
+	return 0;
+}
+
+/* ---- the remembered pool ------------------------------------------------------------------------------------------ */
+
+static int remember(struct card *c, const struct card_flash *f, unsigned int n, struct err *e)
+{
+	Parapet__PoolOpen msg = PARAPET__POOL_OPEN__INIT;
+	Parapet__Flash items[POOL_DEVS_MAX], *list[POOL_DEVS_MAX];
+	autofree uint8_t *p = NULL;
+	size_t len;
+
+	for (unsigned int i = 0; i < n; i++) {
+		parapet__flash__init(&items[i]);
+		items[i].name = (char *)f[i].name;
+		items[i].address = (char *)f[i].address;
+		items[i].domain = (char *)f[i].domain;
+		items[i].has_atomic_bytes = items[i].has_block_bytes = true;
+		items[i].atomic_bytes = f[i].atomic_bytes;
+		items[i].block_bytes = f[i].block_bytes;
+		list[i] = &items[i];
+	}
+	msg.n_flashes = n;
+	msg.flashes = list;
+	len = parapet__pool_open__get_packed_size(&msg);
+	p = malloc(len);
+	if (!p)
+		return err_set(e, -ENOMEM, "pool", NULL, "out of memory");
+	parapet__pool_open__pack(&msg, p);
+	return state_save(c->state, STATE_POOL, p, len, e);
+}
+
+/* 0, or -ENOENT where there is none. */
+static int recall(struct card *c, struct err *e)
+{
+	autofree void *body = NULL;
+	Parapet__PoolOpen *msg;
+	size_t len;
+	int rc = state_load(c->state, STATE_POOL, &body, &len, e);
+
+	if (rc < 0)
+		return rc;
+	msg = parapet__pool_open__unpack(NULL, len, body);
+	if (!msg)
+		return err_set(e, -EUCLEAN, "state pool", NULL, "it cannot be read");
+	rc = flashes_take(msg->flashes, msg->n_flashes, c->flashes, e);
+	if (rc == 0)
+		c->nflashes = (unsigned int)msg->n_flashes;
+	parapet__pool_open__free_unpacked(msg, NULL);
+	return rc;
+}
+
+/* ---- up and down --------------------------------------------------------------------------------------------------- */
+
+/* The VMs learn of the devices (and of a write cache): they are brought up anew. */
+static void store_in_use(struct card *c)
+{
+	struct err e = {0};
+
+	c->pool_problem[0] = 0;
+	vms_take_down(c);
+	if (devices_publish(c, c->doc, &e) < 0 || vms_reconcile(c, c->doc, false, &e) < 0)
+		event_post(c->events, EVENT_ERROR, "vm-down", "card", "%s", err_text(&e));
+}
+
+static int store_up(struct card *c, struct pool *pool, bool force, struct err *e)
+{
+	struct store_cfg cfg = {
+		.pool = pool, .ec = EC_ISAL, .queue = queue_cfg_of(c->doc), .force = force};
+	int rc = store_open(&cfg, &c->store, e);
+
+	if (rc < 0) {
+		c->store = NULL;
+		pool_close(pool);
+		return rc;
+	}
+	store_on_event(c->store, store_event, c);
+	return 0;
+}
+
+static int pool_up(
+	struct card *c, const struct card_flash *f, unsigned int n, bool force, struct err *e)
+{
+	struct pool_member m[POOL_DEVS_MAX] = {0};
+	struct store_stats *st;
+	struct pool *pool;
+	unsigned int nm;
+	int rc = members_open(c, f, n, true, m, &nm, e);
+
+	if (rc < 0)
+		return rc;
+	if (!nm)
+		return err_set(
+			e, -ENODEV, "pool", "flashes", "none of its %u flash devices is there", n);
+	rc = pool_open(c->cfg.shard, m, nm, &pool, e);
+	if (rc < 0) {
+		members_close(m, nm);
+		return rc;
+	}
+	rc = store_up(c, pool, force, e);
+	st = rc == 0 ? malloc(sizeof(*st)) : NULL;
+	if (st) {
+		store_stats(c->store, st);
+		event_post(c->events, EVENT_INFO, "pool-opened", "pool",
+			"epoch %lu, %lu stripes found in %lu ms, %lu appended again, %lu lost",
+			(unsigned long)pool_epoch(pool), (unsigned long)st->recovery_stripes,
+			(unsigned long)(st->recovery_ns / 1000000),
+			(unsigned long)st->recovery_reappended, (unsigned long)st->recovery_lost);
+	}
+	free(st);
+	return rc;
+}
+
+void pool_bring_up(struct card *c)
+{
+	struct err e = {0};
+	int rc = recall(c, &e);
+
+	if (rc == -ENOENT)
+		return;
+	if (rc == 0)
+		rc = pool_up(c, c->flashes, c->nflashes, false, &e);
+	if (rc < 0) {
+		snprintf(c->pool_problem, sizeof(c->pool_problem), "%s", err_text(&e));
+		event_post(c->events, EVENT_ERROR, "pool-not-open", "pool", "%s", c->pool_problem);
+	}
+}
+
+void pool_take_down(struct card *c)
+{
+	if (c->store)
+		store_close(c->store);
+	c->store = NULL;
+}
+
+/* ---- requests --------------------------------------------------------------------------------------------------------- */
+
+static int none_open(const struct card *card, struct err *e)
+{
+	return card->store ? err_set(e, -EEXIST, "pool", NULL, "this card has an open pool already")
+			   : 0;
+}
+
+static int scheme_of(uint32_t k, uint32_t m, struct ec_scheme *out, struct err *e)
+{
+	if (k < 1 || k > EC_K_MAX || m < 1 || m > EC_M_MAX)
+		return err_set(e, -EINVAL, "pool", "ec", "%u+%u: k is 1 to %d, m 1 to %d", k, m,
+			EC_K_MAX, EC_M_MAX);
+	*out = (struct ec_scheme){.k = (uint8_t)k, .m = (uint8_t)m};
+	return 0;
+}
+
+static int on_degraded_of(Parapet__OnDegraded v, enum pool_on_degraded *out, struct err *e)
+{
+	if (v != PARAPET__ON_DEGRADED__ON_DEGRADED_REFUSE &&
+		v != PARAPET__ON_DEGRADED__ON_DEGRADED_ALLOW)
+		return err_set(
+			e, -EINVAL, "pool", "on_degraded", "unknown; allowed: refuse, allow");
+	*out = v == PARAPET__ON_DEGRADED__ON_DEGRADED_ALLOW ? POOL_DEGRADED_ALLOW
+							    : POOL_DEGRADED_REFUSE;
+	return 0;
+}
+
+static int create_cfg(const Parapet__PoolCreate *req, struct pool_cfg *cfg, struct err *e)
+{
+	int rc = scheme_of(req->k, req->m, &cfg->scheme, e);
+
+	if (rc == 0)
+		rc = on_degraded_of(req->on_degraded, &cfg->on_degraded, e);
+	if (rc == 0 && (req->segment_bytes > POOL_SEGMENT_MAX ||
+			       (req->segment_bytes && req->segment_bytes < POOL_SEGMENT_MIN) ||
+			       (req->segment_bytes & (req->segment_bytes - 1))))
+		rc = err_set(e, -EINVAL, "pool", "segment_bytes",
+			"a power of two from %u to %u MiB", POOL_SEGMENT_MIN >> 20,
+			POOL_SEGMENT_MAX >> 20);
+	if (rc == 0 && req->n_flashes < req->k + req->m)
+		rc = err_set(e, -EINVAL, "pool", "ec",
+			"%u+%u needs %u flash devices, there are %zu", req->k, req->m,
+			req->k + req->m, req->n_flashes);
+	snprintf(cfg->name, sizeof(cfg->name), "pool0");
+	cfg->allow_data_device = req->same_flash;
+	cfg->segment_bytes = (uint32_t)req->segment_bytes;
+	return rc;
+}
+
+int call_pool_create(struct card *card, struct call *c)
+{
+	const Parapet__PoolCreate *req = c->req->pool_create;
+	struct card_flash flashes[POOL_DEVS_MAX];
+	struct pool_member m[POOL_DEVS_MAX] = {0};
+	struct pool_cfg cfg = {0};
+	struct pool *pool;
+	unsigned int n = (unsigned int)req->n_flashes, nm;
+	int rc = none_open(card, &c->err);
+
+	if (rc == 0)
+		rc = create_cfg(req, &cfg, &c->err);
+	if (rc == 0)
+		rc = flashes_take(req->flashes, req->n_flashes, flashes, &c->err);
+	if (rc == 0)
+		rc = members_open(card, flashes, n, false, m, &nm, &c->err);
+	if (rc < 0)
+		return rc;
+	rc = pool_create(card->cfg.shard, &cfg, m, nm, req->force, &pool, &c->err);
+	if (rc < 0) {
+		members_close(m, nm);
+		return rc;
+	}
+	rc = store_up(card, pool, false, &c->err);
+	if (rc < 0)
+		return rc;
+	rc = remember(card, flashes, n, &c->err);
+	if (rc < 0) {
+		pool_take_down(card);
+		return rc;
+	}
+	memcpy(card->flashes, flashes, n * sizeof(flashes[0]));
+	card->nflashes = n;
+	event_post(card->events, EVENT_INFO, "pool-created", "pool", "%u flash devices, %u+%u", n,
+		req->k, req->m);
+	store_in_use(card);
+	return status_fill(card, c);
+}
+
+int call_pool_open(struct card *card, struct call *c)
+{
+	const Parapet__PoolOpen *req = c->req->pool_open;
+	struct card_flash flashes[POOL_DEVS_MAX];
+	unsigned int n = (unsigned int)req->n_flashes;
+	int rc = none_open(card, &c->err);
+
+	if (rc < 0)
+		return rc;
+	if (n) {
+		rc = flashes_take(req->flashes, req->n_flashes, flashes, &c->err);
+	} else {
+		n = card->nflashes;
+		memcpy(flashes, card->flashes, n * sizeof(flashes[0]));
+		if (!n)
+			rc = err_set(&c->err, -ENOENT, "pool", "flashes",
+				"this card remembers no pool; name its flash devices");
+	}
+	if (rc == 0)
+		rc = pool_up(card, flashes, n, req->force, &c->err);
+	if (rc < 0)
+		return rc;
+	rc = remember(card, flashes, n, &c->err);
+	if (rc < 0) {
+		pool_take_down(card);
+		return rc;
+	}
+	memcpy(card->flashes, flashes, n * sizeof(flashes[0]));
+	card->nflashes = n;
+	store_in_use(card);
+	return status_fill(card, c);
+}
+
+static int need_pool(const struct card *card, struct err *e)
+{
+	return card->store ? 0
+			   : err_set(e, -ENODEV, "pool", NULL, "this card has no open pool%s%s",
+				     card->pool_problem[0] ? ": " : "", card->pool_problem);
+}
+
+int call_pool_set(struct card *card, struct call *c)
+{
+	const Parapet__PoolSet *req = c->req->pool_set;
+	struct pool_cfg cfg;
+	int rc = need_pool(card, &c->err);
+
+	if (rc < 0)
+		return rc;
+	cfg = *pool_cfg(store_pool(card->store));
+	if (req->has_k != req->has_m)
+		return err_set(&c->err, -EINVAL, "pool", "ec", "k and m are set together");
+	if (req->has_k)
+		rc = scheme_of(req->k, req->m, &cfg.scheme, &c->err);
+	if (rc == 0 && req->has_on_degraded)
+		rc = on_degraded_of(req->on_degraded, &cfg.on_degraded, &c->err);
+	if (rc == 0)
+		rc = pool_set(store_pool(card->store), &cfg, &c->err);
+	if (rc < 0)
+		return rc;
+	event_post(card->events, EVENT_INFO, "pool-set", "pool", "%u+%u, on-degraded %s",
+		cfg.scheme.k, cfg.scheme.m,
+		cfg.on_degraded == POOL_DEGRADED_ALLOW ? "allow" : "refuse");
+	return status_fill(card, c);
+}
+
+int call_flash_fail(struct card *card, struct call *c)
+{
+	const Parapet__FlashFail *req = c->req->flash_fail;
+	struct pool *pool;
+	char object[96];
+	int rc = need_pool(card, &c->err), dev;
+
+	if (rc < 0)
+		return rc;
+	pool = store_pool(card->store);
+	object_name(object, sizeof(object), "flash", req->name);
+	dev = pool_dev_find(pool, req->name);
+	if (dev < 0)
+		return err_set(&c->err, -ENOENT, object, "name", "the pool has no such flash");
+	if (pool_dev_usable(pool, (unsigned int)dev)) {
+		event_post(card->events, EVENT_WARNING, "flash-failed", object,
+			"taken out of service by the operator");
+		pool_dev_fail(pool, (unsigned int)dev);
+	}
+	return status_fill(card, c);
+}

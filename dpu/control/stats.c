@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Statistics: every counter under the name of its object; and the list of flow rules. */
+#include "dpu/control/card_priv.h"
+
+#include "dpu/flow/flow.h"
+
+#include "common/base/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define STATS_MAX 65536u
+#define RULES_MAX 4096u
+
+/* A list that grows; the old places stay with the call until it is answered. */
+struct list {
+	struct call *c;
+	Parapet__Stat **items;
+	size_t n, room;
+};
+
+static void stat_add(void *arg, const char *object, const char *name, uint64_t value)
+{
+	struct list *l = arg;
+	Parapet__Stat *s;
+
+	if (l->n == STATS_MAX)
+		return;
+	if (l->n == l->room) {
+		size_t room = l->room ? l->room * 2 : 256;
+		Parapet__Stat **grown = call_alloc(l->c, room * sizeof(*grown));
+
+		if (!grown)
+			return;
+		if (l->n)
+			memcpy(grown, l->items, l->n * sizeof(*grown));
+		l->items = grown;
+		l->room = room;
+	}
+	s = call_message(l->c, Parapet__Stat, parapet__stat__init);
+	if (!s)
+		return;
+	s->object = call_str(l->c, object);
+	s->name = call_str(l->c, name);
+	s->value = value;
+	l->items[l->n++] = s;
+}
+
+static const char *const outcome_names[] = {"plain", "intermediate", "protect"};
+
+static void pipeline_numbers(struct list *l, const char *object, const struct pipeline_vm_stats *st)
+{
+	char name[64];
+
+	for (int op = 0; op < PIPELINE_OPS; op++) {
+		const char *op_name = io_op_name((enum io_op)op);
+
+		snprintf(name, sizeof(name), "requests.%s", op_name);
+		stat_add(l, object, name, st->requests[op]);
+		snprintf(name, sizeof(name), "bytes.%s", op_name);
+		stat_add(l, object, name, st->bytes[op]);
+		snprintf(name, sizeof(name), "latency_ns_sum.%s", op_name);
+		stat_add(l, object, name, st->latency_ns[op]);
+		snprintf(name, sizeof(name), "latency_ns_max.%s", op_name);
+		stat_add(l, object, name, st->latency_max_ns[op]);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(outcome_names); i++) {
+		snprintf(name, sizeof(name), "writes.%s", outcome_names[i]);
+		stat_add(l, object, name, st->outcome[i]);
+		snprintf(name, sizeof(name), "write_bytes.%s", outcome_names[i]);
+		stat_add(l, object, name, st->outcome_bytes[i]);
+	}
+	for (int i = 0; i < IO_STATUS_COUNT; i++) {
+		snprintf(name, sizeof(name), "status.%s", io_status_name((enum io_status)i));
+		stat_add(l, object, name, st->status[i]);
+	}
+	stat_add(l, object, "refused", st->refused);
+	stat_add(l, object, "waited", st->waited);
+	stat_add(l, object, "foreign", st->foreign);
+	stat_add(l, object, "in_flight", st->in_flight);
+}
+
+static void target_numbers(struct list *l, const char *object, const struct nvme_tcp_vm_stats *st)
+{
+	stat_add(l, object, "connections", st->conns);
+	stat_add(l, object, "controllers", st->controllers);
+	stat_add(l, object, "accepted", st->accepted);
+	stat_add(l, object, "refused_connections", st->refused_conns);
+	stat_add(l, object, "connects", st->connects);
+	stat_add(l, object, "refused_connects", st->refused_connects);
+	stat_add(l, object, "admin_commands", st->admin_commands);
+	stat_add(l, object, "failed_commands", st->failed_commands);
+	stat_add(l, object, "pdu_errors", st->pdu_errors);
+	stat_add(l, object, "header_digest_errors", st->hdgst_errors);
+	stat_add(l, object, "data_digest_errors", st->ddgst_errors);
+	stat_add(l, object, "host_terminations", st->host_terms);
+	stat_add(l, object, "handshake_timeouts", st->handshake_timeouts);
+	stat_add(l, object, "keep_alive_timeouts", st->keep_alive_timeouts);
+	stat_add(l, object, "buffer_waits", st->buffer_waits);
+	stat_add(l, object, "backend_waits", st->backend_waits);
+	stat_add(l, object, "media_errors", st->media_errors);
+}
+
+static void vm_numbers(struct card *card, struct list *l, const struct card_vm *v)
+{
+	struct pipeline_vm_stats ps;
+	struct nvme_tcp_vm_stats ts;
+	char object[96];
+
+	object_name(object, sizeof(object), "vm", v->name);
+	if (pipeline_vm_stats(card->pipeline, v->vm, &ps) == 0)
+		pipeline_numbers(l, object, &ps);
+	if (v->tvm) {
+		nvme_tcp_vm_stats(v->tvm, &ts);
+		target_numbers(l, object, &ts);
+	}
+}
+
+static void flash_numbers(struct list *l, const struct pool_dev *d)
+{
+	struct flash_stats st;
+	char object[96], name[64];
+
+	object_name(object, sizeof(object), "flash", d->name);
+	stat_add(l, object, "errors", d->errors);
+	if (!d->flash)
+		return;
+	flash_stats(d->flash, &st);
+	stat_add(l, object, "reads", st.reads);
+	stat_add(l, object, "writes", st.writes);
+	stat_add(l, object, "flushes", st.flushes);
+	stat_add(l, object, "read_bytes", st.read_bytes);
+	stat_add(l, object, "write_bytes", st.write_bytes);
+	stat_add(l, object, "zero_bytes", st.zero_bytes);
+	for (int i = FLASH_OK + 1; i < FLASH_STATUS_COUNT; i++) {
+		snprintf(name, sizeof(name), "status.%s", flash_status_name((enum flash_status)i));
+		stat_add(l, object, name, st.errors[i]);
+	}
+}
+
+int call_stats(struct card *card, struct call *c)
+{
+	Parapet__Stats *r = call_message(c, Parapet__Stats, parapet__stats__init);
+	struct list l = {.c = c};
+	struct timespec now;
+	struct card_vm *v;
+
+	if (!r)
+		return -ENOMEM;
+	stat_add(&l, "card", "table_swaps", card->tables->swaps);
+	TAILQ_FOREACH (v, &card->vms, link)
+		vm_numbers(card, &l, v);
+	if (card->store) {
+		const struct pool *p = store_pool(card->store);
+
+		for (unsigned int i = 0; i < pool_ndevs(p); i++)
+			flash_numbers(&l, pool_dev(p, i));
+	}
+	for (int i = 0; i < CARD_ACCESS_MAX && card->cfg.access[i].ops; i++)
+		if (card->cfg.access[i].ops->stats)
+			card->cfg.access[i].ops->stats(card->cfg.access[i].provider, stat_add, &l);
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->has_time_ns = true;
+	r->time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	r->stats = l.items;
+	r->n_stats = l.n;
+	c->resp.result_case = PARAPET__RESPONSE__RESULT_STATS;
+	c->resp.stats = r;
+	return 0;
+}
+
+/* ---- flow rules ------------------------------------------------------------------------------------------------------ */
+
+static void fill_rule(
+	struct call *c, const struct flow_rule_info *i, uint32_t vm, Parapet__FlowRule *m)
+{
+	m->has_vm = m->has_packets = m->has_bytes = true;
+	m->vm = vm;
+	m->port = call_str(c, i->port);
+	m->match = call_str(c, i->match);
+	m->action = call_str(c, i->action);
+	m->engine = call_str(c, i->provider);
+	m->reason = i->reason[0] ? call_str(c, i->reason) : NULL;
+	m->packets = i->hw_counted ? i->hw_packets : i->packets;
+	m->bytes = i->hw_counted ? i->hw_bytes : i->bytes;
+}
+
+int call_flow_list(struct card *card, struct call *c)
+{
+	Parapet__FlowRules *r = call_message(c, Parapet__FlowRules, parapet__flow_rules__init);
+	struct flow_rule_info info;
+	struct card_vm *v;
+
+	if (!r || !(r->rules = call_alloc(c, RULES_MAX * sizeof(r->rules[0]))))
+		return -ENOMEM;
+	TAILQ_FOREACH (v, &card->vms, link) {
+		if (!v->way || !v->access->ops->rule)
+			continue;
+		for (unsigned int i = 0; r->n_rules < RULES_MAX; i++) {
+			Parapet__FlowRule *m;
+
+			if (v->access->ops->rule(v->access->provider, v->way, i, &info) < 0)
+				break;
+			m = call_message(c, Parapet__FlowRule, parapet__flow_rule__init);
+			if (!m)
+				return -ENOMEM;
+			fill_rule(c, &info, v->vm, m);
+			r->rules[r->n_rules++] = m;
+		}
+	}
+	c->resp.result_case = PARAPET__RESPONSE__RESULT_FLOW_RULES;
+	c->resp.flow_rules = r;
+	return 0;
+}

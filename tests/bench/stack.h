@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A storage stack to measure: eight mem: devices, a pool, a store, one VM with one volume behind the pipeline, and a generator
+ * in place of the frontend that keeps `depth` requests in flight. Thread: one.
+ */
+#ifndef TESTS_BENCH_STACK_H
+#define TESTS_BENCH_STACK_H
+
+#include "dpu/core/shard.h"
+#include "dpu/pipeline/pipeline.h"
+
+#define STACK_DEVS 8u
+
+struct stack_cfg {
+	uint64_t dev_bytes;
+	uint32_t dev_block; /* 512 or 4096 */
+	uint64_t volume_bytes;
+	enum volume_layout layout;
+	bool protect; /* what table 204 says of the VM */
+	bool per_request; /* the queue: a stripe per write */
+	uint64_t map_bytes; /* 0: the default */
+	uint32_t depth, io_bytes;
+	uint64_t
+		source_bytes; /* what is written comes from here; larger than the caches, or one I/O */
+	bool faulty; /* the devices are fault devices */
+	bool touched; /* memory of the devices is there before it is measured */
+};
+
+struct stack;
+struct stack_req {
+	struct io_req io;
+	struct iovec iov;
+	struct stack *stack;
+	TAILQ_ENTRY(stack_req) link;
+};
+
+struct stack {
+	struct stack_cfg cfg;
+	struct shard *sh;
+	struct pool *pool;
+	struct store *store;
+	struct tables *tables;
+	struct pipeline *pipeline;
+	struct volume *vol;
+	uint8_t *source;
+	struct stack_req *reqs;
+	TAILQ_HEAD(, stack_req) idle;
+	uint64_t todo, in_flight, next, errors;
+	bool in_order; /* offsets rise; otherwise they are scattered */
+};
+
+/* All of these end the program with a message when something goes wrong: there is nothing to measure then. */
+void stack_open(struct stack *s, const struct stack_cfg *cfg);
+void stack_close(struct stack *s);
+/* count writes; every block of the volume is written once before any is written again. */
+void stack_write(struct stack *s, uint64_t count);
+void bench_die(const char *what, int rc) __attribute__((noreturn));
+
+#endif
