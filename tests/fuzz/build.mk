@@ -1,0 +1,18 @@
+# Fuzz targets: tests/fuzz/NAME_fuzz.c. With fuzzer-no-link among the sanitizers they are linked with libFuzzer, else with replay.c.
+FUZZ_SRC  := $(wildcard tests/fuzz/*_fuzz.c)
+FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%_fuzz.c=$(BIN)/fuzz/%)
+FUZZ_HELP := $(filter-out $(FUZZ_SRC) tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
+TEST_PROGS += $(FUZZ_BIN)
+ifneq ($(findstring fuzzer,$(SANITIZE)),)
+FUZZ_LINK := -fsanitize=fuzzer
+else
+FUZZ_HELP += tests/fuzz/replay.c
+endif
+
+$(BIN)/fuzz/%: $(O)/tests/fuzz/%_fuzz.o $(FUZZ_HELP:%.c=$(O)/%.o) $(LIBDPU) $(LIBCOMMON)
+	$(link) $^ $(FUZZ_LINK) $(DPU_LIBS) $(COMMON_LIBS) $(LDLIBS)
+
+.PHONY: fuzz-bins
+fuzz-bins: $(FUZZ_BIN)
+fuzz:
+	$(Q)FUZZ_SECONDS=$${FUZZ_SECONDS:-120} tests/fuzz/fuzz.sh
