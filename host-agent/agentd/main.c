@@ -5,10 +5,12 @@
 #include "host-agent/agentd/api.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #define EVENTS_KEPT 4096
@@ -82,6 +84,25 @@ static void make_parent(const char *path)
 		log_warn("%s: %m", dir);
 }
 
+/* One agent per store; the lock ends with the process. Returns the descriptor or -errno. */
+static int lock_store(const char *store, struct err *e)
+{
+	char path[520];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s.lock", store);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_set(e, -errno, "store", "", "%s: %s", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	rc = errno == EWOULDBLOCK
+		     ? err_set(e, -EBUSY, "store", "", "%s is used by another agent", store)
+		     : err_set(e, -errno, "store", "", "%s: %s", path, strerror(errno));
+	close(fd);
+	return rc;
+}
+
 static int agent_init(struct agent *a, const struct config *cfg)
 {
 	*a = (struct agent){.db_path = cfg->store};
@@ -97,14 +118,19 @@ static int serve(const struct config *cfg, const sigset_t *signals)
 	struct api *api = NULL;
 	struct err e = {0};
 	struct agent a;
-	int rc, sig;
+	int rc, sig, lock;
 
+	lock = lock_store(cfg->store, &e);
+	if (lock < 0) {
+		log_error("%s", err_text(&e));
+		return lock;
+	}
 	rc = agent_init(&a, cfg);
 	if (rc < 0) {
 		log_error("start: %s", strerror(-rc));
+		close(lock);
 		return rc;
 	}
-	/* the API first: its socket is what keeps a second agent off the same store */
 	rc = api_start(&a, cfg->api, &api, &e);
 	if (!rc)
 		rc = nodes_reload(&a, &e);
@@ -119,6 +145,7 @@ static int serve(const struct config *cfg, const sigset_t *signals)
 	api_stop(api);
 	nodes_close(&a);
 	events_close(a.events);
+	close(lock);
 	return rc;
 }
 

@@ -97,27 +97,29 @@ static int create_tables(struct store *s, struct err *e)
 	return rc;
 }
 
-static int migrate(struct store *s, struct err *e)
+static int format_of(struct store *s, int *version, struct err *e)
 {
 	autostmt sqlite3_stmt *st = NULL;
-	struct sql q = {.len = 0};
-	int version, rc;
+	int rc = sql_prepare(s, "PRAGMA user_version", &st, e);
 
-	rc = store_begin(s, e);
 	if (rc < 0)
 		return rc;
-	rc = sql_prepare(s, "PRAGMA user_version", &st, e);
-	if (!rc && sqlite3_step(st) != SQLITE_ROW)
-		rc = sql_error(s, "user_version", e);
-	version = rc ? 0 : sqlite3_column_int(st, 0);
-	sqlite3_finalize(st);
-	st = NULL;
-	if (!rc && version > STORE_VERSION)
-		rc = err_set(e, -EPROTONOSUPPORT, "store", "",
-			"made by a newer parapet-agent (format %d, this one knows %d); allowed: a "
-			"newer "
-			"parapet-agent",
-			version, STORE_VERSION);
+	if (sqlite3_step(st) != SQLITE_ROW)
+		return sql_error(s, "user_version", e);
+	*version = sqlite3_column_int(st, 0);
+	return 0;
+}
+
+/* A new file gets its tables; two who open it at once must not both make them. */
+static int create_format(struct store *s, struct err *e)
+{
+	struct sql q = {.len = 0};
+	int version = 0;
+	int rc = store_begin(s, e);
+
+	if (rc < 0)
+		return rc;
+	rc = format_of(s, &version, e);
 	if (!rc && version == 0) {
 		rc = create_tables(s, e);
 		sql_add(&q, "PRAGMA user_version = %d", STORE_VERSION);
@@ -129,6 +131,23 @@ static int migrate(struct store *s, struct err *e)
 		return rc;
 	}
 	return store_commit(s, e);
+}
+
+/* Takes no lock where the format is right, so that opening never waits for a change. */
+static int check_format(struct store *s, struct err *e)
+{
+	int version = 0;
+	int rc = format_of(s, &version, e);
+
+	if (rc < 0)
+		return rc;
+	if (version > STORE_VERSION)
+		return err_set(e, -EPROTONOSUPPORT, "store", "",
+			"made by a newer parapet-agent (format %d, this one knows %d); allowed: a "
+			"newer "
+			"parapet-agent",
+			version, STORE_VERSION);
+	return version ? 0 : create_format(s, e);
 }
 
 int store_open(const char *path, struct store **out, struct err *e)
@@ -154,7 +173,7 @@ int store_open(const char *path, struct store **out, struct err *e)
 	sqlite3_busy_timeout(s->db, 30000);
 	rc = sql_exec(s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", e);
 	if (!rc)
-		rc = migrate(s, e);
+		rc = check_format(s, e);
 	if (rc < 0)
 		store_close(s);
 	else

@@ -122,6 +122,10 @@ is "$(rc_of --agent "$dir/none.sock" status)" 6 "no agent has its own exit code"
 is "$(rc_of stats)" 7 "no card has its own exit code"
 is "$("$BIN/parapet" --json vm show nope | jq -r .error.object)" "vm nope" "errors are JSON too"
 
+"$BIN/parapet-agent" --api "$dir/other.sock" --store "$dir/agent.db" 2>"$dir/err"
+is "$?" 1 "a second agent on the same store is refused"
+like "$(cat "$dir/err")" "used by another agent" "with the reason"
+
 # the store outlives the agent
 stop_agent
 is "$agent_rc" 0 "the agent ends cleanly"
