@@ -21,6 +21,12 @@ static int setup(void **state)
 	return 0;
 }
 
+static int setup_borrow(void **state)
+{
+	*state = bed_open(&(struct bed_cfg){.borrow = true});
+	return 0;
+}
+
 static int teardown(void **state)
 {
 	bed_close(*state);
@@ -805,6 +811,11 @@ static void mutated_traffic_does_no_harm(void **state)
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* The same over streams that lend received bytes in odd pieces. */
+#define B(name)                                                       \
+	{                                                             \
+#name "_borrowed", name, setup_borrow, teardown, NULL \
+	}
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -832,6 +843,13 @@ int main(void)
 		T(a_hosts_term_request_closes_the_connection),
 		T(bytes_may_come_one_at_a_time),
 		T(mutated_traffic_does_no_harm),
+		B(bad_headers_are_answered_with_the_right_term_request),
+		B(a_wrong_data_digest_fails_its_command_and_nothing_else),
+		B(data_outside_of_the_r2t_ends_the_connection),
+		B(a_disconnect_anywhere_in_a_write_leaves_nothing_behind),
+		B(a_host_that_does_not_read_its_answers_stops_only_itself),
+		B(deleting_a_vm_waits_for_what_is_in_the_backend),
+		B(mutated_traffic_does_no_harm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

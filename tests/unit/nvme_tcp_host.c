@@ -18,6 +18,7 @@
 
 #include "common/base/util.h"
 #include "dpu/net/sockets.h"
+#include "tests/unit/stream_shim.h"
 
 #define ROUNDS_MAX 3000000
 
@@ -87,6 +88,8 @@ static uint16_t bed_listen(struct bed *b, struct nvme_tcp_vm *vm)
 			&l, NULL),
 		0);
 	port = stream_listener_addr(l)->port;
+	if (b->borrow)
+		assert_int_equal(shim_listen(b->sh, l, &l), 0);
 	assert_int_equal(nvme_tcp_vm_listen(vm, l), 0);
 	return port;
 }
@@ -120,6 +123,7 @@ struct bed *bed_open(const struct bed_cfg *cfg)
 	struct err err;
 
 	TAILQ_INIT(&b->queued);
+	b->borrow = cfg->borrow;
 	assert_int_equal(
 		shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = 1}, &b->sh), 0);
 	tc.submit_fn = backend_submit;

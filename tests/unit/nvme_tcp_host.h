@@ -38,6 +38,7 @@ struct bed {
 	enum io_status fail; /* what everything ends with */
 	uint32_t nqueued, nsubmitted, last_flags, last_vm, nrefused;
 	uint64_t ntrimmed;
+	bool borrow;
 };
 
 struct bed_cfg {
@@ -45,6 +46,7 @@ struct bed_cfg {
 	const char *const *hosts;
 	int nhosts;
 	uint32_t block_bytes; /* 0: 4096 */
+	bool borrow; /* streams that lend what they received (stream_shim.h) */
 };
 
 struct bed *bed_open(const struct bed_cfg *cfg);

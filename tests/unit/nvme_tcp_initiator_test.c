@@ -19,6 +19,12 @@ static int setup(void **state)
 	return 0;
 }
 
+static int setup_borrow(void **state)
+{
+	*state = bed_open(&(struct bed_cfg){.borrow = true});
+	return 0;
+}
+
 static int teardown(void **state)
 {
 	bed_close(*state);
@@ -311,6 +317,11 @@ static void an_initiator_comes_back_after_it_was_cut_off(void **state)
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* The same over streams that lend received bytes in odd pieces. */
+#define B(name)                                                       \
+	{                                                             \
+#name "_borrowed", name, setup_borrow, teardown, NULL \
+	}
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +334,10 @@ int main(void)
 		T(refused_ones_learn_why),
 		T(a_namespace_that_grows_is_told),
 		T(an_initiator_comes_back_after_it_was_cut_off),
+		B(traffic_of_mixed_sizes_is_right),
+		B(traffic_with_digests_is_right),
+		B(traffic_without_sq_flow_control_is_right),
+		B(an_initiator_comes_back_after_it_was_cut_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

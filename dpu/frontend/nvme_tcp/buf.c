@@ -6,7 +6,7 @@
 #include "dpu/core/crc32c.h"
 #include "dpu/frontend/nvme_tcp/nvme_tcp_priv.h"
 
-/* Beside one per connection, which alone would serialize a VM's in-capsule writes. */
+/* Of a VM's in-capsule writes; and one per connection. */
 #define CAPSULES_IN_BACKEND 128
 /* Of vm_buffer_bytes, this part goes to small chunks. */
 #define SMALL_PART 4
@@ -44,10 +44,15 @@ void tgt_bufs_close(struct nvme_tcp_vm *vm)
 	vm->capsule = vm->small = vm->large = NULL;
 }
 
-bool tgt_buf_get_capsule(struct nvme_tcp_vm *vm, struct tgt_buf *b, uint32_t len_bytes)
+bool tgt_buf_get_capsule(struct tgt_conn *c, struct tgt_buf *b, uint32_t len_bytes)
 {
-	void *p = bufpool_get(vm->capsule);
+	struct nvme_tcp_vm *vm = c->vm;
+	void *p;
 
+	/* I/O leaves one per connection alone: however slow the backend is, hosts can still connect and administer. */
+	if (c->ctrl && c->qid && bufpool_free_count(vm->capsule) <= vm->t->cfg.max_conns)
+		return false;
+	p = bufpool_get(vm->capsule);
 	if (!p)
 		return false;
 	b->kind = TGT_BUF_CAPSULE;
@@ -123,12 +128,12 @@ static void serve_line(struct nvme_tcp_vm *vm, struct tgt_cmd_list *line)
 static void resume(void *arg)
 {
 	struct nvme_tcp_vm *vm = arg;
-	uint32_t n = bufpool_free_count(vm->capsule);
 	struct tgt_conn *c;
 
 	serve_line(vm, &vm->wait_large);
 	serve_line(vm, &vm->wait_small);
-	while (n-- && (c = TAILQ_FIRST(&vm->stalled)))
+	/* Each that waits gets one try; who finds nothing lines up again. */
+	for (uint32_t n = vm->nstalled; n && (c = TAILQ_FIRST(&vm->stalled)); n--)
 		tgt_rx_unstall(c);
 }
 

@@ -78,10 +78,7 @@ void tgt_conn_close(struct tgt_conn *c)
 		return;
 	tgt_conn_set_state(c, TGT_CONN_CLOSED);
 	timer_disarm(c->vm->t->sh, &c->timer);
-	if (c->stalled) {
-		TAILQ_REMOVE(&c->vm->stalled, c, stall_entry);
-		c->stalled = false;
-	}
+	tgt_rx_unwait(c);
 	/* Everything on its way out is done (cancelled) when this returns. */
 	c->st = NULL;
 	stream_close(st);
@@ -106,9 +103,20 @@ static void link_sent(struct stream_tx *tx, int status)
 	struct tgt_conn *c = tx->arg;
 
 	c->link_tx_busy = false;
-	/* The host reads the TermReq and closes. */
-	if (status == 0 && c->state == TGT_CONN_TERM)
+	if (status < 0 || c->state != TGT_CONN_TERM)
+		return;
+	/* The host reads the TermReq and closes; or has ended its side already. */
+	if (c->eof)
+		tgt_conn_close(c);
+	else
 		(void)stream_shutdown(c->st);
+}
+
+void tgt_conn_eof(struct tgt_conn *c)
+{
+	c->eof = true;
+	if (c->state != TGT_CONN_TERM || !c->link_tx_busy)
+		tgt_conn_close(c);
 }
 
 int tgt_conn_send_link(struct tgt_conn *c, size_t len_bytes)

@@ -160,6 +160,7 @@ struct tgt_conn {
 	struct nvme_tcp_link link;
 	struct tgt_rx rx;
 	bool can_borrow, stalled;
+	bool eof; /* the host has ended its side */
 
 	struct tgt_ctrl *ctrl; /* NULL until Connect */
 	uint16_t qid;
@@ -246,6 +247,7 @@ struct nvme_tcp_vm {
 
 	struct bufpool *capsule, *small, *large;
 	struct tgt_conn_list stalled; /* for a capsule buffer */
+	uint32_t nstalled;
 	struct tgt_cmd_list wait_small, wait_large;
 	struct task resume_task;
 
@@ -269,7 +271,7 @@ struct nvme_tcp_target {
 int tgt_bufs_open(struct nvme_tcp_vm *vm);
 void tgt_bufs_close(struct nvme_tcp_vm *vm);
 /* A capsule's data, len_bytes of at most TGT_CAPSULE_BYTES. False: none now. */
-bool tgt_buf_get_capsule(struct nvme_tcp_vm *vm, struct tgt_buf *b, uint32_t len_bytes);
+bool tgt_buf_get_capsule(struct tgt_conn *c, struct tgt_buf *b, uint32_t len_bytes);
 /* Buffers for cmd->xfer_bytes. False: the command is in line, and tgt_cmd_buffers_ready() will be called. */
 bool tgt_buf_get(struct tgt_cmd *cmd);
 void tgt_buf_put(struct nvme_tcp_vm *vm, struct tgt_buf *b);
@@ -293,6 +295,8 @@ int tgt_conn_send_link(struct tgt_conn *c, size_t len_bytes);
 /* The peer broke the protocol: TermReq (unless fault->fes is 0), then close. */
 void tgt_conn_fault(
 	struct tgt_conn *c, const struct nvme_tcp_fault *fault, const void *bad, size_t bad_bytes);
+/* The host has ended its side: closes, but for a TermReq that is still on its way. */
+void tgt_conn_eof(struct tgt_conn *c);
 /* At once, from anywhere; the pointer stays valid only while it is held. */
 void tgt_conn_close(struct tgt_conn *c);
 struct tgt_cmd *tgt_conn_cmd(
@@ -301,6 +305,7 @@ struct tgt_cmd *tgt_conn_cmd(
 /* ---- rx.c ----------------------------------------------------------------------------------------------------- */
 void tgt_rx_readable(struct tgt_conn *c);
 void tgt_rx_unstall(struct tgt_conn *c); /* a capsule buffer may be there */
+void tgt_rx_unwait(struct tgt_conn *c); /* out of the line of those that stalled, if it is in it */
 
 /* ---- cmd.c ------------------------------------------------------------------------------------------------------ */
 struct tgt_cmd *tgt_cmd_get(

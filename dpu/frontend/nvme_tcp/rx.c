@@ -35,12 +35,27 @@ static bool next_phase(struct tgt_rx *rx)
 }
 
 /* ---- a header is complete ---------------------------------------------------------------------------- */
+static void line_up(struct tgt_conn *c)
+{
+	c->stalled = true;
+	c->vm->nstalled++;
+	TAILQ_INSERT_TAIL(&c->vm->stalled, c, stall_entry);
+}
+
+void tgt_rx_unwait(struct tgt_conn *c)
+{
+	if (!c->stalled)
+		return;
+	c->stalled = false;
+	c->vm->nstalled--;
+	TAILQ_REMOVE(&c->vm->stalled, c, stall_entry);
+}
+
 static void stall(struct tgt_conn *c)
 {
 	c->vm->stats.buffer_waits++;
 	c->rx.state = TGT_RX_STALLED;
-	c->stalled = true;
-	TAILQ_INSERT_TAIL(&c->vm->stalled, c, stall_entry);
+	line_up(c);
 	stream_pause(c->st);
 }
 
@@ -58,7 +73,7 @@ static bool capsule_buffer(struct tgt_conn *c)
 {
 	struct tgt_cmd *cmd = c->rx.cmd;
 
-	if (!tgt_buf_get_capsule(c->vm, &cmd->buf, c->rx.pdu.data_bytes))
+	if (!tgt_buf_get_capsule(c, &cmd->buf, c->rx.pdu.data_bytes))
 		return false;
 	aim(&c->rx, cmd, 0);
 	return true;
@@ -327,7 +342,10 @@ static bool receive(struct tgt_conn *c)
 	if (n == -EAGAIN)
 		return false;
 	if (n <= 0) {
-		tgt_conn_close(c);
+		if (n == 0)
+			tgt_conn_eof(c);
+		else
+			tgt_conn_close(c);
 		return false;
 	}
 	rx->stage_end = (uint32_t)n > direct ? (uint32_t)n - direct : 0;
@@ -349,7 +367,10 @@ static bool receive_borrowed(struct tgt_conn *c)
 	if (n == -EAGAIN)
 		return false;
 	if (n <= 0) {
-		tgt_conn_close(c);
+		if (n == 0)
+			tgt_conn_eof(c);
+		else
+			tgt_conn_close(c);
 		return false;
 	}
 	used = feed(c, p, (uint32_t)MIN(n, (ssize_t)UINT32_MAX));
@@ -374,11 +395,9 @@ void tgt_rx_readable(struct tgt_conn *c)
 
 void tgt_rx_unstall(struct tgt_conn *c)
 {
-	TAILQ_REMOVE(&c->vm->stalled, c, stall_entry);
-	c->stalled = false;
+	tgt_rx_unwait(c);
 	if (!capsule_buffer(c)) {
-		c->stalled = true;
-		TAILQ_INSERT_HEAD(&c->vm->stalled, c, stall_entry);
+		line_up(c);
 		return;
 	}
 	tgt_conn_hold(c);
