@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* parapet-dpu: the firmware process of a card. Options, the order of starting and stopping, signals; nothing else. */
+#include "common/base/log.h"
+#include "common/base/util.h"
+#include "dpu/control/card.h"
+#include "dpu/control/server.h"
+#include "dpu/net/lwip.h"
+#include "dpu/port/port.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct dpu {
+	/* options */
+	const char *state_dir, *control;
+	enum shard_mode mode;
+	enum log_level log;
+	const char *uplinks[PORT_UPLINKS_MAX];
+	unsigned int nuplinks;
+	int eal_argc; /* 0: sockets only, EAL is not started */
+	char **eal_argv;
+	/* parts */
+	struct shard *shard;
+	struct access_ports_provider ports;
+	struct card *card;
+	struct server *server;
+};
+
+/* ---- the parts, in the order they start; they stop the other way round ------------------------------------------- */
+
+static int eal_start(struct dpu *d, struct err *e)
+{
+	int rc;
+
+	if (!d->eal_argc)
+		return 0;
+	rc = port_eal_init(d->eal_argc, d->eal_argv);
+	return rc < 0 ? err_set(e, rc, "EAL", NULL, "does not start: %s", strerror(-rc)) : 0;
+}
+
+static void eal_stop(struct dpu *d)
+{
+	if (d->eal_argc)
+		port_eal_cleanup();
+}
+
+static int shard_start(struct dpu *d, struct err *e)
+{
+	int rc = shard_open(&(struct shard_cfg){.mode = d->mode}, &d->shard);
+
+	return rc < 0 ? err_set(e, rc, "shard", NULL, "does not start: %s", strerror(-rc)) : 0;
+}
+
+static void shard_end(struct dpu *d)
+{
+	shard_close(d->shard);
+}
+
+static int ports_start(struct dpu *d, struct err *e)
+{
+	struct port_set_cfg cfg = {
+		.shard = d->shard, .nuplinks = d->nuplinks, .interrupts = d->mode != SHARD_POLLING};
+	int rc;
+
+	if (!d->eal_argc)
+		return d->nuplinks ? err_set(e, -EINVAL, "option --uplink", NULL,
+					     "there are no ports: give EAL arguments after --")
+				   : 0;
+	memcpy(cfg.uplinks, d->uplinks, sizeof(cfg.uplinks));
+	rc = port_set_open(&cfg, &d->ports.ports, e);
+	if (rc == 0) {
+		rc = lwipnet_open(d->shard, &d->ports.net, e);
+		if (rc < 0)
+			port_set_close(d->ports.ports);
+	}
+	return rc;
+}
+
+static void ports_stop(struct dpu *d)
+{
+	if (!d->eal_argc)
+		return;
+	lwipnet_close(d->ports.net);
+	port_set_close(d->ports.ports);
+}
+
+static int card_start(struct dpu *d, struct err *e)
+{
+	struct card_cfg cfg = {.shard = d->shard,
+		.state_dir = d->state_dir,
+		.mode = d->mode,
+		.access = {{&access_sockets, d->shard}}};
+
+	if (d->eal_argc)
+		cfg.access[1] = (struct card_access){&access_ports, &d->ports};
+	return card_open(&cfg, &d->card, e);
+}
+
+static void card_stop(struct dpu *d)
+{
+	card_close(d->card);
+}
+
+static int server_begin(struct dpu *d, struct err *e)
+{
+	return server_start(d->card, d->control, &d->server, e);
+}
+
+static void server_end(struct dpu *d)
+{
+	server_stop(d->server);
+}
+
+static const struct {
+	const char *name;
+	int (*start)(struct dpu *d, struct err *e);
+	void (*stop)(struct dpu *d);
+} parts[] = {
+	{"eal", eal_start, eal_stop},
+	{"shard", shard_start, shard_end},
+	{"ports", ports_start, ports_stop},
+	{"card", card_start, card_stop},
+	{"control", server_begin, server_end},
+};
+
+/* ---- signals ---------------------------------------------------------------------------------------------------------- */
+
+static struct shard *signalled;
+
+static void on_signal(int sig)
+{
+	shard_stop(signalled);
+}
+
+static void signals_set(struct shard *sh)
+{
+	struct sigaction end = {.sa_handler = on_signal}, none = {.sa_handler = SIG_IGN};
+
+	signalled = sh;
+	sigaction(SIGTERM, &end, NULL);
+	sigaction(SIGINT, &end, NULL);
+	sigaction(SIGPIPE, &none, NULL);
+}
+
+static void signals_ignore(void)
+{
+	struct sigaction none = {.sa_handler = SIG_IGN};
+
+	sigaction(SIGTERM, &none, NULL);
+	sigaction(SIGINT, &none, NULL);
+}
+
+/* ---- options ----------------------------------------------------------------------------------------------------------- */
+
+static const char usage[] =
+	"usage: parapet-dpu [options] [-- EAL arguments]\n"
+	"\n"
+	"The firmware process of a card. Without EAL arguments it serves VMs over sockets only and "
+	"DPDK is not started.\n"
+	"\n"
+	"  --state DIR       what survives a restart; default /var/lib/parapet/dpu\n"
+	"  --control SOCKET  where the host agent connects; default /run/parapet/dpu.sock\n"
+	"  --mode MODE       adaptive (default), polling or interrupt; the tables may say "
+	"otherwise\n"
+	"  --uplink PORT     a port to the network, not to a VM; may be given several times\n"
+	"  --log LEVEL       error, warn, info (default) or debug\n"
+	"  --version, --help\n"
+	"\n"
+	"example: parapet-dpu --uplink net_memif9 -- --no-pci --in-memory --vdev "
+	"net_memif0,role=client,socket=/run/vf0\n";
+
+static int choice(const char *text, const char *const *names, int *out)
+{
+	for (int i = 0; names[i]; i++)
+		if (!strcmp(text, names[i])) {
+			*out = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* 0: go on; 1: done, with 0; -EINVAL: said why. */
+static int options_read(int argc, char **argv, struct dpu *d)
+{
+	static const struct option options[] = {
+		{"state", required_argument, NULL, 's'},
+		{"control", required_argument, NULL, 'c'},
+		{"mode", required_argument, NULL, 'm'},
+		{"uplink", required_argument, NULL, 'u'},
+		{"log", required_argument, NULL, 'l'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	static const char *const modes[] = {"polling", "adaptive", "interrupt", NULL};
+	static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+	int opt, v;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 's':
+			d->state_dir = optarg;
+			break;
+		case 'c':
+			d->control = optarg;
+			break;
+		case 'm':
+			if (choice(optarg, modes, &v) < 0)
+				goto bad;
+			d->mode = (enum shard_mode)v;
+			break;
+		case 'l':
+			if (choice(optarg, levels, &v) < 0)
+				goto bad;
+			d->log = (enum log_level)v;
+			break;
+		case 'u':
+			if (d->nuplinks == PORT_UPLINKS_MAX)
+				goto bad;
+			d->uplinks[d->nuplinks++] = optarg;
+			break;
+		case 'V':
+			printf("parapet-dpu %s\n", CARD_VERSION);
+			return 1;
+		case 'h':
+			fputs(usage, stdout);
+			return 1;
+		default:
+			goto bad;
+		}
+	}
+	if (optind < argc && strcmp(argv[optind - 1], "--"))
+		goto bad;
+	if (optind < argc) {
+		/* EAL sees the program's name and what stands behind "--". */
+		argv[optind - 1] = argv[0];
+		d->eal_argc = argc - optind + 1;
+		d->eal_argv = argv + optind - 1;
+	}
+	return 0;
+bad:
+	fputs(usage, stderr);
+	return -EINVAL;
+}
+
+/* The directories of the defaults do not exist on a fresh machine. */
+static void make_parents(const char *path)
+{
+	char dir[256];
+
+	if (snprintf(dir, sizeof(dir), "%s", path) >= (int)sizeof(dir))
+		return;
+	for (char *p = strchr(dir + 1, '/'); p; p = strchr(p + 1, '/')) {
+		*p = 0;
+		if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+			return; /* whoever needs it will say so */
+		*p = '/';
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct dpu d = {.state_dir = "/var/lib/parapet/dpu",
+		.control = "/run/parapet/dpu.sock",
+		.mode = SHARD_ADAPTIVE,
+		.log = LOG_LEVEL_INFO};
+	struct err e = {0};
+	size_t up = 0;
+	int rc = options_read(argc, argv, &d);
+
+	if (rc)
+		return rc < 0 ? 2 : 0;
+	log_init("dpu", d.log);
+	make_parents(d.state_dir);
+	make_parents(d.control);
+	for (; rc == 0 && up < ARRAY_LEN(parts); up++) {
+		rc = parts[up].start(&d, &e);
+		if (rc < 0) {
+			log_error("%s: %s", parts[up].name, err_text(&e));
+			break;
+		}
+	}
+	if (rc == 0) {
+		signals_set(d.shard);
+		log_info("ready, control socket %s", d.control);
+		shard_run(d.shard);
+		log_info("stopping");
+		signals_ignore();
+	}
+	while (up > 0)
+		parts[--up].stop(&d);
+	return rc < 0 ? 1 : 0;
+}

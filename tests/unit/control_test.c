@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The card behind its control socket: a whole card in a thread, asked through the client the agent uses. */
+#include "common/base/util.h"
+#include "common/rpc/client.h"
+#include "dpu/control/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define NFLASH   8
+#define CALL_MS  20000
+#define PORT_ONE 24601 /* of loopback; tests of one machine may run side by side: see base_port() */
+
+/* ---- a card in a thread ------------------------------------------------------------------------------------------- */
+
+struct rig {
+	char dir[64], state[80], socket[80];
+	pthread_t thread;
+	sem_t up;
+	struct shard *sh;
+	int rc;
+	struct rpc_client *c;
+	struct err e;
+};
+
+static void *rig_main(void *arg)
+{
+	struct rig *r = arg;
+	struct card_cfg cfg = {.state_dir = r->state, .mode = SHARD_INTERRUPT};
+	struct server *server = NULL;
+	struct card *card = NULL;
+
+	r->rc = shard_open(&(struct shard_cfg){.mode = SHARD_INTERRUPT}, &r->sh);
+	cfg.shard = r->sh;
+	cfg.access[0] = (struct card_access){&access_sockets, r->sh};
+	if (r->rc == 0)
+		r->rc = card_open(&cfg, &card, &r->e);
+	if (r->rc == 0)
+		r->rc = server_start(card, r->socket, &server, &r->e);
+	sem_post(&r->up);
+	if (r->rc == 0)
+		shard_run(r->sh);
+	server_stop(server);
+	card_close(card);
+	shard_close(r->sh);
+	return NULL;
+}
+
+static void rig_start(struct rig *r)
+{
+	sem_init(&r->up, 0, 0);
+	assert_int_equal(pthread_create(&r->thread, NULL, rig_main, r), 0);
+	while (sem_wait(&r->up) < 0)
+		;
+	if (r->rc < 0)
+		fail_msg("%s", err_text(&r->e));
+	if (rpc_client_open(r->socket, "test", CALL_MS, NULL, NULL, &r->c, &r->e) < 0)
+		fail_msg("%s", err_text(&r->e));
+}
+
+static void rig_stop(struct rig *r)
+{
+	rpc_client_close(r->c);
+	r->c = NULL;
+	shard_stop(r->sh);
+	pthread_join(r->thread, NULL);
+	sem_destroy(&r->up);
+}
+
+static int setup(void **state)
+{
+	struct rig *r = calloc(1, sizeof(*r));
+	static int n;
+
+	assert_non_null(r);
+	snprintf(r->dir, sizeof(r->dir), "/tmp/parapet-control-test.%d.%d", (int)getpid(), n++);
+	snprintf(r->state, sizeof(r->state), "%s.state", r->dir);
+	snprintf(r->socket, sizeof(r->socket), "%s.sock", r->dir);
+	rig_start(r);
+	*state = r;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	static const char *const names[] = {"lock", "card", "tables", "pool"};
+	struct rig *r = *state;
+	char path[128];
+
+	rig_stop(r);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", r->state, names[i]);
+		unlink(path);
+	}
+	for (int i = 0; i < NFLASH; i++) {
+		snprintf(path, sizeof(path), "%s.f%d", r->dir, i);
+		unlink(path);
+	}
+	assert_int_equal(rmdir(r->state), 0);
+	free(r);
+	return 0;
+}
+
+/* ---- asking --------------------------------------------------------------------------------------------------------- */
+
+static int ask(struct rig *r, Parapet__Request *req, struct rpc_msg *m)
+{
+	memset(&r->e, 0, sizeof(r->e));
+	return rpc_client_call(r->c, req, CALL_MS, m, &r->e);
+}
+
+#define ASK(r, op, field, msg, m)                               \
+	({                                                      \
+		Parapet__Request req_ = PARAPET__REQUEST__INIT; \
+		req_.op_case = PARAPET__REQUEST__OP_##op;       \
+		req_.field = (msg);                             \
+		ask(r, &req_, m);                               \
+	})
+
+static Parapet__Status *status(struct rig *r, struct rpc_msg *m)
+{
+	Parapet__StatusGet get = PARAPET__STATUS_GET__INIT;
+
+	if (ASK(r, STATUS_GET, status_get, &get, m) < 0)
+		fail_msg("%s", err_text(&r->e));
+	assert_int_equal(m->frame->response->result_case, PARAPET__RESPONSE__RESULT_STATUS);
+	return m->frame->response->status;
+}
+
+static uint16_t base_port(void)
+{
+	return (uint16_t)(PORT_ONE + getpid() % 2000 * 4);
+}
+
+/* One VM with one device; EC for the VM as a whole. */
+struct push {
+	Parapet__TablesPush msg;
+	Parapet__Tables t;
+	Parapet__Vm vm, *vms[1];
+	Parapet__TableDevice dev, *devs[1];
+	Parapet__Row row, *rows[1];
+	char listen[32];
+};
+
+static void push_init(struct push *p, uint64_t base, uint64_t version)
+{
+	parapet__tables_push__init(&p->msg);
+	parapet__tables__init(&p->t);
+	parapet__vm__init(&p->vm);
+	parapet__table_device__init(&p->dev);
+	parapet__row__init(&p->row);
+	snprintf(p->listen, sizeof(p->listen), "127.0.0.1:%u", base_port());
+	p->vm.vm = p->dev.vm = p->row.vm = 7;
+	p->vm.name = (char *)"web1";
+	p->vm.data_flash = (char *)"f0";
+	p->vm.inter_flash = (char *)"f1";
+	p->vm.listen = p->listen;
+	p->dev.path = (char *)"/dev/ecpool0";
+	p->row.ec = true;
+	p->vms[0] = &p->vm;
+	p->devs[0] = &p->dev;
+	p->rows[0] = &p->row;
+	p->t.version = version;
+	p->t.vms = p->vms;
+	p->t.devices = p->devs;
+	p->t.rows = p->rows;
+	p->t.n_vms = p->t.n_devices = p->t.n_rows = 1;
+	p->msg.base_version = base;
+	p->msg.tables = &p->t;
+}
+
+static int push(struct rig *r, struct push *p)
+{
+	struct rpc_msg m;
+	int rc = ASK(r, TABLES_PUSH, tables_push, &p->msg, &m);
+
+	if (rc == 0) {
+		assert_int_equal(m.frame->response->result_case, PARAPET__RESPONSE__RESULT_APPLIED);
+		rpc_msg_clear(&m);
+	}
+	return rc;
+}
+
+static uint64_t version_of(struct rig *r)
+{
+	Parapet__TablesGet get = PARAPET__TABLES_GET__INIT;
+	struct rpc_msg m;
+	uint64_t v;
+
+	assert_int_equal(ASK(r, TABLES_GET, tables_get, &get, &m), 0);
+	v = m.frame->response->tables->version;
+	rpc_msg_clear(&m);
+	return v;
+}
+
+/* ---- tables ----------------------------------------------------------------------------------------------------------- */
+
+static void tables_are_swapped_by_compare_and_only_forward(void **state)
+{
+	struct rig *r = *state;
+	struct push p;
+
+	push_init(&p, 0, 5);
+	assert_int_equal(push(r, &p), 0);
+	assert_int_equal(version_of(r), 5);
+	push_init(&p, 4, 6); /* made from another version */
+	assert_int_equal(push(r, &p), -ESTALE);
+	assert_string_equal(r->e.field, "base_version");
+	push_init(&p, 5, 5); /* not newer */
+	assert_int_equal(push(r, &p), -ESTALE);
+	push_init(&p, 5, 9);
+	p.t.has_node = true;
+	p.t.node = 3; /* of another node */
+	assert_int_equal(push(r, &p), -EINVAL);
+	assert_string_equal(r->e.field, "node");
+	push_init(&p, 5, 9);
+	assert_int_equal(push(r, &p), 0);
+	assert_int_equal(version_of(r), 9);
+}
+
+static void a_refused_table_changes_nothing(void **state)
+{
+	struct rig *r = *state;
+	struct rpc_msg m;
+	struct push p;
+	Parapet__Queue q = PARAPET__QUEUE__INIT;
+
+	push_init(&p, 0, 1);
+	assert_int_equal(push(r, &p), 0);
+	push_init(&p, 1, 2);
+	p.row.vm = 99;
+	assert_int_equal(push(r, &p), -ENOENT);
+	assert_string_equal(r->e.field, "vm");
+	push_init(&p, 1, 2);
+	p.vm.listen = NULL;
+	p.vm.port = (char *)"net_memif0";
+	p.vm.card_ip = (char *)"10.0.0.1/24";
+	assert_int_equal(push(r, &p), -ENODEV);
+	assert_string_equal(r->e.field, "port");
+	push_init(&p, 1, 2);
+	q.has_age_us = true;
+	q.age_us = 2000000;
+	p.t.queue = &q;
+	assert_int_equal(push(r, &p), -EINVAL);
+	push_init(&p, 1, 2);
+	p.vm.listen = (char *)"192.0.2.77:4420"; /* not an address of this machine */
+	assert_true(push(r, &p) < 0);
+	assert_string_equal(r->e.field, "listen");
+	/* the VM is where it was, and up */
+	assert_int_equal(version_of(r), 1);
+	assert_int_equal(status(r, &m)->n_vms, 1);
+	assert_null(m.frame->response->status->vms[0]->problem);
+	assert_non_null(strstr(m.frame->response->status->vms[0]->access, "127.0.0.1"));
+	rpc_msg_clear(&m);
+}
+
+static void a_check_tells_what_would_change_and_changes_nothing(void **state)
+{
+	struct rig *r = *state;
+	Parapet__TablesApplied *a;
+	struct rpc_msg m;
+	struct push p;
+
+	push_init(&p, 0, 1);
+	p.msg.has_check_only = p.msg.check_only = true;
+	assert_int_equal(ASK(r, TABLES_PUSH, tables_push, &p.msg, &m), 0);
+	a = m.frame->response->applied;
+	assert_int_equal(a->version, 0);
+	assert_int_equal(a->n_changes, 1);
+	assert_string_equal(a->changes[0]->path, "/dev/ecpool0");
+	assert_false(a->changes[0]->has_before);
+	assert_int_equal(a->changes[0]->after, PARAPET__OUTCOME__OUTCOME_PROTECT);
+	rpc_msg_clear(&m);
+	assert_int_equal(version_of(r), 0);
+}
+
+static void a_restart_without_the_agent_finds_its_tables(void **state)
+{
+	struct rig *r = *state;
+	char nqn[256];
+	struct rpc_msg m;
+	struct push p;
+
+	push_init(&p, 0, 3);
+	assert_int_equal(push(r, &p), 0);
+	snprintf(nqn, sizeof(nqn), "%s", status(r, &m)->vms[0]->nqn);
+	rpc_msg_clear(&m);
+	rig_stop(r);
+	rig_start(r);
+	assert_int_equal(version_of(r), 3);
+	assert_int_equal(status(r, &m)->n_vms, 1);
+	assert_null(m.frame->response->status->vms[0]->problem);
+	assert_string_equal(m.frame->response->status->vms[0]->nqn, nqn);
+	rpc_msg_clear(&m);
+}
+
+static void a_vm_whose_address_is_taken_comes_up_later(void **state)
+{
+	struct rig *r = *state;
+	struct rpc_msg m;
+	struct push p;
+	int i;
+
+	push_init(&p, 0, 1);
+	assert_int_equal(push(r, &p), 0);
+	rig_stop(r);
+	{
+		/* Another program has the address while the card starts. */
+		autoclose int fd = socket(AF_INET, SOCK_STREAM, 0);
+		struct {
+			uint16_t family, port;
+			uint8_t addr[4];
+			uint8_t zero[8];
+		} sa = {AF_INET, __builtin_bswap16(base_port()), {127, 0, 0, 1}, {0}};
+		int one = 1;
+
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+		assert_int_equal(listen(fd, 1), 0);
+		rig_start(r);
+		assert_non_null(status(r, &m)->vms[0]->problem);
+		rpc_msg_clear(&m);
+	}
+	for (i = 0; i < 200; i++) {
+		bool up = status(r, &m)->vms[0]->problem == NULL;
+
+		rpc_msg_clear(&m);
+		if (up)
+			break;
+		poll(NULL, 0, 50);
+	}
+	assert_true(i < 200);
+}
+
+static void the_card_explains_itself(void **state)
+{
+	Parapet__Explain ex = PARAPET__EXPLAIN__INIT;
+	struct rig *r = *state;
+	Parapet__Explanation *x;
+	struct rpc_msg m;
+	struct push p;
+
+	push_init(&p, 0, 1);
+	assert_int_equal(push(r, &p), 0);
+	ex.vm = 7;
+	ex.path = (char *)"/dev/ecpool0";
+	assert_int_equal(ASK(r, EXPLAIN, explain, &ex, &m), 0);
+	x = m.frame->response->explanation;
+	assert_int_equal(x->outcome, PARAPET__OUTCOME__OUTCOME_PROTECT);
+	assert_int_equal(x->n_rows, 1);
+	assert_true(x->rows[0]->decisive);
+	assert_true(x->n_steps > 0);
+	rpc_msg_clear(&m);
+	ex.path = (char *)"/dev/unknown";
+	assert_int_equal(ASK(r, EXPLAIN, explain, &ex, &m), -ENOENT);
+}
+
+/* ---- the connection ------------------------------------------------------------------------------------------------------ */
+
+static struct rpc_conn raw(struct rig *r)
+{
+	struct rpc_conn c;
+	int fd;
+
+	assert_int_equal(rpc_connect(r->socket, &fd, NULL), 0);
+	assert_int_equal(rpc_conn_init(&c, fd, RPC_FRAME_MAX, RPC_FRAME_MAX), 0);
+	return c;
+}
+
+/* The next message, or the end: -ECONNRESET. */
+static int raw_next(struct rpc_conn *c, struct rpc_msg *m)
+{
+	for (;;) {
+		struct pollfd p = {.fd = c->fd, .events = POLLIN};
+		int rc = rpc_conn_next(c, m);
+
+		if (rc)
+			return rc;
+		assert_int_equal(poll(&p, 1, CALL_MS), 1);
+		rc = rpc_conn_fill(c);
+		if (rc < 0 && rc != -EAGAIN)
+			return rc;
+	}
+}
+
+static void raw_send(struct rpc_conn *c, Parapet__Request *req)
+{
+	Parapet__Frame f = PARAPET__FRAME__INIT;
+
+	f.body_case = PARAPET__FRAME__BODY_REQUEST;
+	f.request = req;
+	assert_int_equal(rpc_conn_send(c, &f), 0);
+	assert_int_equal(rpc_conn_flush(c), 0);
+}
+
+static void a_connection_starts_with_hello(void **state)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__StatusGet get = PARAPET__STATUS_GET__INIT;
+	Parapet__Hello hello = PARAPET__HELLO__INIT;
+	struct rpc_conn c = raw(*state);
+	struct rpc_msg m;
+
+	req.id = 42;
+	req.op_case = PARAPET__REQUEST__OP_STATUS_GET;
+	req.status_get = &get;
+	raw_send(&c, &req);
+	assert_int_equal(raw_next(&c, &m), 1);
+	assert_int_equal(m.frame->response->id, 42);
+	assert_int_equal(m.frame->response->error->code, EPROTO);
+	rpc_msg_clear(&m);
+	assert_int_equal(raw_next(&c, &m), -ECONNRESET);
+	rpc_conn_close(&c);
+	c = raw(*state);
+	hello.major = PARAPET__VERSION__MAJOR + 1;
+	req.op_case = PARAPET__REQUEST__OP_HELLO;
+	req.hello = &hello;
+	raw_send(&c, &req);
+	assert_int_equal(raw_next(&c, &m), 1);
+	assert_int_equal(m.frame->response->error->code, EPROTO);
+	rpc_msg_clear(&m);
+	assert_int_equal(raw_next(&c, &m), -ECONNRESET);
+	rpc_conn_close(&c);
+}
+
+static void a_later_minor_is_met_half_way_and_unknown_requests_are_named(void **state)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__Hello hello = PARAPET__HELLO__INIT;
+	struct rpc_conn c = raw(*state);
+	struct rpc_msg m;
+
+	hello.major = PARAPET__VERSION__MAJOR;
+	hello.minor = 77;
+	req.id = 1;
+	req.op_case = PARAPET__REQUEST__OP_HELLO;
+	req.hello = &hello;
+	raw_send(&c, &req);
+	assert_int_equal(raw_next(&c, &m), 1);
+	assert_int_equal(m.frame->response->hello->minor, PARAPET__VERSION__MINOR);
+	rpc_msg_clear(&m);
+	/* A request of the future: to this card a request without an operation. */
+	req.id = 2;
+	req.op_case = PARAPET__REQUEST__OP__NOT_SET;
+	raw_send(&c, &req);
+	assert_int_equal(raw_next(&c, &m), 1);
+	assert_int_equal(m.frame->response->id, 2);
+	assert_int_equal(m.frame->response->error->code, EOPNOTSUPP);
+	rpc_msg_clear(&m);
+	rpc_conn_close(&c);
+}
+
+static void bad_bytes_cost_their_connection_and_nothing_else(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t len;
+	} bad[] = {
+		{"GET / HTTP/1.1\r\n\r\n", 18},
+		{"PRPT\x7f\xff\xff\xff", 8}, /* announced too large */
+		{"PRPT\0\0\0\0", 8}, /* empty */
+		{"PRPT\0\0\0\4\xff\xff\xff\xff", 12}, /* not a message */
+		{"PRPT\0\0\0\2\x1a\x00", 10}, /* an event: without its required fields */
+		{"PRPT\0\0\0\4\x12\x02\x08\x01", 12}, /* a response */
+	};
+	struct rig *r = *state;
+	struct rpc_msg m;
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct rpc_conn c = raw(r);
+
+		assert_int_equal(write(c.fd, bad[i].bytes, bad[i].len), bad[i].len);
+		assert_int_equal(raw_next(&c, &m), -ECONNRESET);
+		rpc_conn_close(&c);
+	}
+	status(r, &m);
+	rpc_msg_clear(&m);
+}
+
+static void more_connections_than_places_wait_their_turn(void **state)
+{
+	struct rpc_conn c[SERVER_CONNS_MAX + 4];
+	struct rig *r = *state;
+	struct rpc_msg m;
+
+	for (size_t i = 0; i < ARRAY_LEN(c); i++)
+		c[i] = raw(r);
+	status(r, &m); /* ours is served whatever they do */
+	rpc_msg_clear(&m);
+	for (size_t i = 0; i < ARRAY_LEN(c); i++)
+		rpc_conn_close(&c[i]);
+	status(r, &m);
+	rpc_msg_clear(&m);
+}
+
+/* ---- events --------------------------------------------------------------------------------------------------------------- */
+
+struct seen {
+	uint64_t last, n;
+	bool gap;
+};
+
+static void see(void *arg, const Parapet__Event *ev)
+{
+	struct seen *s = arg;
+
+	s->gap |= s->last && ev->seq != s->last + 1;
+	s->last = ev->seq;
+	s->n++;
+}
+
+static void subscribe(struct rpc_client *c, uint64_t after, const char *boot, uint64_t *newest)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__Subscribe sub = PARAPET__SUBSCRIBE__INIT;
+	struct rpc_msg m;
+	struct err e = {0};
+
+	sub.has_after_seq = true;
+	sub.after_seq = after;
+	sub.boot_id = (char *)boot;
+	req.op_case = PARAPET__REQUEST__OP_SUBSCRIBE;
+	req.subscribe = &sub;
+	if (rpc_client_call(c, &req, CALL_MS, &m, &e) < 0)
+		fail_msg("%s", err_text(&e));
+	*newest = m.frame->response->subscribed->newest_seq;
+	rpc_msg_clear(&m);
+}
+
+static void an_agent_that_comes_back_misses_no_event(void **state)
+{
+	struct rig *r = *state;
+	struct rpc_client *c;
+	struct seen seen = {0};
+	char boot[64];
+	uint64_t newest;
+	struct push p;
+
+	assert_int_equal(rpc_client_open(r->socket, "a", CALL_MS, see, &seen, &c, &r->e), 0);
+	snprintf(boot, sizeof(boot), "%s", rpc_client_hello(c)->boot_id);
+	subscribe(c, 0, NULL, &newest);
+	while (seen.last < newest)
+		assert_true(rpc_client_wait(c, CALL_MS, &r->e) > 0);
+	push_init(&p, 0, 1);
+	assert_int_equal(push(r, &p), 0);
+	while (seen.last <= newest)
+		assert_true(rpc_client_wait(c, CALL_MS, &r->e) > 0);
+	rpc_client_close(c);
+	/* gone for a while */
+	for (uint64_t v = 1; v < 4; v++) {
+		push_init(&p, v, v + 1);
+		assert_int_equal(push(r, &p), 0);
+	}
+	assert_int_equal(rpc_client_open(r->socket, "a", CALL_MS, see, &seen, &c, &r->e), 0);
+	subscribe(c, seen.last, boot, &newest);
+	assert_true(newest >= seen.last + 3);
+	while (seen.last < newest)
+		assert_true(rpc_client_wait(c, CALL_MS, &r->e) > 0);
+	assert_false(seen.gap);
+	rpc_client_close(c);
+}
+
+static void a_reader_of_old_events_is_told_what_is_gone(void **state)
+{
+	struct events *ev;
+	struct event e;
+	uint64_t oldest, newest;
+
+	assert_int_equal(events_open(&ev), 0);
+	events_range(ev, &oldest, &newest);
+	assert_int_equal(oldest, 1);
+	assert_int_equal(newest, 0);
+	assert_int_equal(events_next(ev, 0, &e), -ENOENT);
+	for (unsigned int i = 1; i <= EVENTS_KEPT + 10; i++)
+		event_post(ev, EVENT_INFO, "test", "thing", "%u", i);
+	events_range(ev, &oldest, &newest);
+	assert_int_equal(newest, EVENTS_KEPT + 10);
+	assert_int_equal(oldest, 11);
+	assert_int_equal(events_next(ev, 3, &e), 0);
+	assert_int_equal(e.seq, 11);
+	assert_string_equal(e.text, "11");
+	assert_int_equal(events_next(ev, newest, &e), -ENOENT);
+	events_close(ev);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(tables_are_swapped_by_compare_and_only_forward),
+		T(a_refused_table_changes_nothing),
+		T(a_check_tells_what_would_change_and_changes_nothing),
+		T(a_restart_without_the_agent_finds_its_tables),
+		T(a_vm_whose_address_is_taken_comes_up_later),
+		T(the_card_explains_itself),
+		T(a_connection_starts_with_hello),
+		T(a_later_minor_is_met_half_way_and_unknown_requests_are_named),
+		T(bad_bytes_cost_their_connection_and_nothing_else),
+		T(more_connections_than_places_wait_their_turn),
+		T(an_agent_that_comes_back_misses_no_event),
+		cmocka_unit_test(a_reader_of_old_events_is_told_what_is_gone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
