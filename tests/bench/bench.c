@@ -68,12 +68,28 @@ void bench_compare(struct bench_side *sides, unsigned int n, unsigned int slices
 		fprintf(stderr, "  %-40s %10.3f G/s\n", sides[i].name, sides[i].best / 1e9);
 }
 
+/* Parts that scripts use. */
+static bool tool(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	if (argc == 4 && strcmp(what, "--count") == 0)
+		bench_count(argv[2], argv[3]);
+	else if (argc == 3 && strcmp(what, "--serve") == 0)
+		bench_serve(argv[2]);
+	else if (argc == 3 && strcmp(what, "--echo-server") == 0)
+		bench_echo_server(argv[2]);
+	else if (argc == 7 && strcmp(what, "--echo-client") == 0)
+		bench_echo_client(argv + 2);
+	else
+		return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc == 4 && strcmp(argv[1], "--count") == 0) {
-		bench_count(argv[2], argv[3]);
+	if (tool(argc, argv))
 		return 0;
-	}
 	nnames = argc - 1;
 	names = argv + 1;
 	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
