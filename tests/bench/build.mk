@@ -3,5 +3,8 @@ BENCH_SRC := $(wildcard tests/bench/*.c)
 $(BIN)/parapet-bench: $(BENCH_SRC:%.c=$(O)/%.o) $(LIBDPU) $(LIBCOMMON)
 	$(link) $^ $(DPU_LIBS) $(COMMON_LIBS) $(LDLIBS)
 
+TESTS += $(BIN)/parapet-bench
+
+.PHONY: bench
 bench: all $(BIN)/parapet-bench
 	$(Q)BIN=$(BIN) tests/bench/bench.sh

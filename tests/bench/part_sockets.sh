@@ -57,9 +57,9 @@ echo_of echo.128k 131072
 echo_of echo.4k 4096
 for outcome in plain protected; do
 	start --serve $outcome || exit 1
-	io "$outcome.write.128k" write --bs 128k --count 4096
-	io "$outcome.write.4k" write --bs 4k --random --count 60000 --generation 2
+	io "$outcome.write.128k" write --bs 128k --count 2048
+	io "$outcome.write.4k" write --bs 4k --random --count 32768 --generation 2
 	[ $outcome = plain ] || continue
-	io read.128k verify --bs 128k --count 4096 --generation 1..2
-	io read.4k verify --bs 4k --random --count 60000 --generation 1..2
+	io read.128k verify --bs 128k --count 2048 --generation 1..2
+	io read.4k verify --bs 4k --random --count 32768 --generation 1..2
 done

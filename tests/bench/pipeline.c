@@ -12,8 +12,8 @@
 #define DEPTH        32u
 #define VOLUME_BYTES (256ull << 20)
 /* The log is not cleaned: it takes all slices and what is written before them, 1.5 times and headers. */
-#define DEV_BYTES \
-	((SLICES * SLICE_BYTES + VOLUME_BYTES) / STACK_DEVS * 7 / 4 + (64u << 20) + VOLUME_BYTES)
+#define LOG_BYTES ((SLICES * SLICE_BYTES + VOLUME_BYTES) / STACK_DEVS * 7 / 4 + (64u << 20))
+#define DEV_BYTES (VOLUME_BYTES + LOG_BYTES)
 
 static struct bare bare;
 static struct stack stack;
@@ -36,7 +36,7 @@ static void open_stack(bool protect, uint32_t io_bytes)
 		.depth = DEPTH,
 		.io_bytes = io_bytes,
 		.source_bytes = BARE_BYTES,
-		.touched = true};
+		.touched_bytes = protect ? LOG_BYTES : DEV_BYTES};
 
 	stack_open(&stack, &cfg);
 	/* The first writes of blocks change their state, which takes records; what is measured is the steady state. */

@@ -32,15 +32,15 @@ static void fail(const struct err *e, int rc)
 void bench_serve(const char *what)
 {
 	static struct stack stack;
-	struct stack_cfg cfg = {.dev_bytes = 384u << 20,
+	struct stack_cfg cfg = {.dev_bytes = 256u << 20,
 		.dev_block = 4096,
-		.volume_bytes = 256u << 20,
+		.volume_bytes = 128u << 20,
 		.layout = VOLUME_FRAGMENTS,
 		.protect = strcmp(what, "protected") == 0,
 		.depth = 1,
 		.io_bytes = 4096,
 		.source_bytes = 4096,
-		.touched = true};
+		.touched_bytes = 144u << 20};
 	struct nvme_tcp_target_cfg tc = {.submit_fn = submit};
 	struct nvme_tcp_vm_cfg vc = {
 		.vm = 1, .subnqn = "nqn.2026-11.io.parapet:bench", .serial = "BENCH"};

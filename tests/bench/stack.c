@@ -56,8 +56,8 @@ static void open_pool(struct stack *s)
 		snprintf(address, sizeof(address), "%smem:%llu,name=bench%u",
 			s->cfg.faulty ? "fault:" : "", (unsigned long long)s->cfg.dev_bytes, i);
 		check_err(flash_open(s->sh, address, &opts, &members[i].flash, &e), &e);
-		if (s->cfg.touched)
-			touch(members[i].flash, s->cfg.dev_bytes);
+		if (s->cfg.protect || i == 0) /* else all is in the data area, on the first one */
+			touch(members[i].flash, MIN(s->cfg.touched_bytes, s->cfg.dev_bytes));
 	}
 	check_err(pool_create(s->sh, &cfg, members, STACK_DEVS, true, &s->pool, &e), &e);
 }
@@ -144,7 +144,7 @@ void stack_close(struct stack *s)
 	while (shard_run_once(s->sh))
 		;
 	shard_close(s->sh);
-	if (!s->cfg.touched)
+	if (!s->cfg.touched_bytes)
 		flash_mem_forget(NULL);
 	mem_free(s->source, s->cfg.source_bytes);
 	free(s->reqs);

@@ -23,7 +23,8 @@ struct stack_cfg {
 	uint64_t
 		source_bytes; /* what is written comes from here; larger than the caches, or one I/O */
 	bool faulty; /* the devices are fault devices */
-	bool touched; /* memory of the devices is there before it is measured */
+	uint64_t
+		touched_bytes; /* of each device that will be used, so much of its memory is there before it is measured */
 };
 
 struct stack;
