@@ -213,6 +213,10 @@ int port_poll(void *arg)
 	struct port *p = arg;
 	int did = 0;
 
+	if (!p->started) {
+		port_tx_drop_all(p);
+		return 0;
+	}
 	/* The card's own queue first. */
 	for (int q = p->nrxq - 1; q >= 0; q--) {
 		uint16_t n = rte_eth_rx_burst(p->id, (uint16_t)q, pkt, PORT_RX_BURST);

@@ -148,6 +148,20 @@ static int pool_create(struct port *p, struct err *e)
 	return 0;
 }
 
+static int device_start(struct port *p)
+{
+	int rc = rte_eth_dev_start(p->id);
+
+	if (rc < 0)
+		return rc;
+	p->started = true;
+	/* The card's addresses are not the device's. Refused only where everything is received anyway. */
+	(void)rte_eth_promiscuous_enable(p->id);
+	(void)rte_eth_allmulticast_enable(p->id);
+	port_intr_reopen(p);
+	return 0;
+}
+
 int port_device_open(struct port *p, struct err *e)
 {
 	struct rte_eth_dev_info di;
@@ -165,15 +179,10 @@ int port_device_open(struct port *p, struct err *e)
 		rc = queues_setup(p, e);
 	if (rc < 0)
 		return rc;
-	rc = rte_eth_dev_start(p->id);
-	if (rc < 0)
-		return err_set(e, rc, p->name, NULL, "does not start: %s", strerror(-rc));
-	p->started = true;
-	/* The card's addresses are not the device's. Refused only where everything is received anyway. */
-	(void)rte_eth_promiscuous_enable(p->id);
-	(void)rte_eth_allmulticast_enable(p->id);
 	p->link_since_ns = shard_now_ns(p->ps->sh);
-	port_intr_open(p);
+	/* A peer process that is not there yet is no reason to fail: port_link_check() goes on trying. */
+	if (device_start(p) < 0)
+		log_warn("port %s: does not start yet; trying again every second", p->name);
 	return 0;
 }
 
@@ -197,13 +206,13 @@ static void device_restart(struct port *p)
 
 	port_intr_close(p);
 	port_tx_drop_all(p);
-	rc = rte_eth_dev_stop(p->id);
-	if (rc == 0)
-		rc = rte_eth_dev_start(p->id);
-	if (rc < 0)
-		log_warn("port %s: cannot be restarted: %s", p->name, strerror(-rc));
-	else
-		port_intr_open(p);
+	if (p->started) {
+		p->started = false;
+		rc = rte_eth_dev_stop(p->id);
+		if (rc < 0)
+			log_warn("port %s: cannot be stopped: %s", p->name, strerror(-rc));
+	}
+	(void)device_start(p); /* or later */
 }
 
 /* Drivers that connect to a peer process when started. The others keep trying themselves, or wait for the peer. */
@@ -218,7 +227,7 @@ void port_link_check(struct port *p)
 	struct rte_eth_link link = {0};
 	bool up;
 
-	if (rte_eth_link_get_nowait(p->id, &link) < 0)
+	if (p->started && rte_eth_link_get_nowait(p->id, &link) < 0)
 		return;
 	up = link.link_status == RTE_ETH_LINK_UP;
 	if (up != p->link_up) {
@@ -235,7 +244,7 @@ void port_link_check(struct port *p)
 		log_info("port %s: link %s", p->name, up ? "up" : "down");
 		return;
 	}
-	if (!up && connects_at_start(p) && now - p->link_since_ns >= RESTART_NS) {
+	if (!up && (!p->started || connects_at_start(p)) && now - p->link_since_ns >= RESTART_NS) {
 		device_restart(p);
 		p->link_since_ns = now;
 	}
@@ -257,13 +266,25 @@ static void intr_ready(void *arg, uint32_t events)
 	p->empty_polls = 0;
 }
 
-void port_intr_open(struct port *p)
+/* Drivers without descriptors; asking them makes EAL complain. */
+static bool never_interrupts(const struct port *p)
+{
+	static const char *const drivers[] = {"net_memif", "net_ring", "net_null", "net_af_packet",
+		"net_af_xdp", "net_bonding", "net_virtio_user"};
+
+	for (size_t i = 0; i < ARRAY_LEN(drivers); i++)
+		if (strcmp(p->driver, drivers[i]) == 0)
+			return true;
+	return false;
+}
+
+static void port_intr_open(struct port *p)
 {
 	int rc = 0;
 
 	p->intr_epfd = -1;
 	p->intr_armed = false;
-	if (!p->ps->cfg.interrupts)
+	if (!p->ps->cfg.interrupts || never_interrupts(p))
 		return;
 	p->intr_epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (p->intr_epfd < 0)

@@ -72,7 +72,6 @@ int port_device_open(struct port *p, struct err *e); /* configures and starts */
 void port_device_close(struct port *p);
 void port_device_identify(struct port *p, const struct rte_eth_dev_info *di);
 void port_link_check(struct port *p); /* every so often */
-void port_intr_open(struct port *p);
 void port_intr_close(struct port *p);
 void port_intr_reopen(struct port *p); /* and tells the shard whether the port can wake it */
 void port_intr_arm(struct port *p);

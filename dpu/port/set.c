@@ -72,8 +72,7 @@ static int port_add(struct port_set *ps, uint16_t id, struct err *e)
 		return rc;
 	}
 	ps->port[ps->nports++] = p;
-	poller_add(
-		ps->sh, &p->poller, port_poll, p, p->intr_epfd >= 0 ? POLLER_SLEEPS : POLLER_BUSY);
+	port_intr_reopen(p); /* adds the poller */
 	port_link_check(p);
 	log_info("port %s: %s, driver %s, %u receive queue%s%s", p->name,
 		p->role == PORT_ROLE_UPLINK ? "uplink" : "VF", p->driver, p->nrxq,

@@ -37,9 +37,9 @@ connects() { # VM IP PORT
 	tp_run "$1" timeout 3 socat -u /dev/null "TCP:$2:$3,connect-timeout=1" 2>/dev/null
 }
 
+card_start # before its peers are there
 tp_start
-card_start
-t "every port's link comes up" tp_wait 10 links_up
+t "every port's link comes up, although the card was there first" tp_wait 15 links_up
 
 # ---- the card on a VF
 t "VM 1 echoes 3 MB through the NVMe port" echo_through vm1 4420 "$TP_DIR/data1"
