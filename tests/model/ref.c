@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/model/ref.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int ref_open(struct ref *r, uint32_t salt, uint64_t nsectors)
+{
+	*r = (struct ref){.salt = salt};
+	return ref_grow(r, nsectors);
+}
+
+int ref_grow(struct ref *r, uint64_t nsectors)
+{
+	struct sector *s = realloc(r->s, nsectors * sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	r->s = s;
+	for (uint64_t i = r->nsectors; i < nsectors; i++) {
+		s[i].n = 1;
+		s[i].c[0] = (struct cand){.state = CAND_ACKED};
+	}
+	r->nsectors = nsectors;
+	return 0;
+}
+
+void ref_close(struct ref *r)
+{
+	free(r->s);
+	*r = (struct ref){0};
+}
+
+/* ---- content ------------------------------------------------------------------------------------------------------ */
+
+void sector_fill(uint8_t *p, uint32_t salt, uint64_t sector, uint32_t ver)
+{
+	uint64_t w[SECTOR / 8];
+
+	if (!ver) {
+		memset(p, 0, SECTOR);
+		return;
+	}
+	w[0] = (uint64_t)salt << 32 | ver;
+	w[1] = sector;
+	for (unsigned int i = 2; i < SECTOR / 8; i++)
+		w[i] = w[i - 1] * 6364136223846793005ull + w[0];
+	memcpy(p, w, SECTOR);
+}
+
+int64_t sector_version(const uint8_t *p, uint32_t salt, uint64_t sector)
+{
+	uint8_t want[SECTOR];
+	uint64_t w;
+
+	memcpy(&w, p, sizeof(w));
+	if (w && w >> 32 != salt)
+		return -1;
+	sector_fill(want, salt, sector, (uint32_t)w);
+	return memcmp(p, want, SECTOR) ? -1 : (int64_t)(uint32_t)w;
+}
+
+/* ---- what may be there ----------------------------------------------------------------------------------------------- */
+
+bool ref_full(const struct ref *r, uint64_t first, uint64_t n)
+{
+	for (uint64_t i = first; i < first + n; i++)
+		if (r->s[i].n == CANDS_MAX)
+			return true;
+	return false;
+}
+
+void ref_begin(struct ref *r, uint64_t first, uint64_t n, const struct cand *c)
+{
+	for (uint64_t i = first; i < first + n; i++)
+		r->s[i].c[r->s[i].n++] = *c;
+}
+
+void ref_end(struct ref *r, uint64_t first, uint64_t n, uint32_t id, bool acked, uint32_t clock)
+{
+	for (uint64_t i = first; i < first + n; i++)
+		for (unsigned int k = 0; k < r->s[i].n; k++)
+			if (r->s[i].c[k].id == id) {
+				r->s[i].c[k].state = acked ? CAND_ACKED : CAND_FAILED;
+				r->s[i].c[k].acked_at = clock;
+			}
+}
+
+void ref_flushed(struct ref *r, uint64_t first, uint64_t n, uint32_t clock)
+{
+	for (uint64_t i = first; i < first + n; i++) {
+		struct sector *s = &r->s[i];
+		unsigned int k = s->n;
+
+		while (--k > 0)
+			if (s->c[k].state == CAND_ACKED && s->c[k].acked_at <= clock)
+				break;
+		if (!k)
+			continue;
+		memmove(s->c, s->c + k, (s->n - k) * sizeof(s->c[0]));
+		s->n -= k;
+	}
+}
+
+static unsigned int last_acked(const struct sector *s)
+{
+	unsigned int k = s->n - 1u;
+
+	while (k > 0 && s->c[k].state != CAND_ACKED)
+		k--;
+	return k;
+}
+
+static bool holds(const struct cand *c, uint32_t ver)
+{
+	return c->ver == ver || (c->alt && c->alt == ver);
+}
+
+bool ref_read(struct ref *r, uint64_t sector, uint32_t ver)
+{
+	struct sector *s = &r->s[sector];
+
+	for (unsigned int k = last_acked(s); k < s->n; k++) {
+		if (!holds(&s->c[k], ver))
+			continue;
+		if (s->c[k].state == CAND_ACKED) {
+			s->c[k].ver = ver;
+			s->c[k].alt = 0;
+		}
+		return true;
+	}
+	return false;
+}
+
+bool ref_recovered(struct ref *r, uint64_t sector, uint32_t ver, bool power)
+{
+	struct sector *s = &r->s[sector];
+
+	for (unsigned int k = power ? 0 : last_acked(s); k < s->n; k++) {
+		if (!holds(&s->c[k], ver))
+			continue;
+		/* Zeros may come from more than one: keep the unprotected one's excuse, if there is one. */
+		for (unsigned int j = k + 1; j < s->n; j++)
+			if (holds(&s->c[j], ver) && s->c[j].kind == CAND_UNPROTECTED)
+				k = j;
+		s->c[0] = s->c[k];
+		s->c[0].ver = ver;
+		s->c[0].alt = 0;
+		s->c[0].state = CAND_ACKED;
+		s->n = 1;
+		return true;
+	}
+	return false;
+}
+
+bool ref_unprotected(const struct ref *r, uint64_t sector)
+{
+	const struct sector *s = &r->s[sector];
+
+	for (unsigned int k = 0; k < s->n; k++)
+		if (s->c[k].kind == CAND_UNPROTECTED)
+			return true;
+	return false;
+}
+
+enum cand_kind ref_kind(const struct ref *r, uint64_t sector)
+{
+	return r->s[sector].c[last_acked(&r->s[sector])].kind;
+}
+
+void ref_print(const struct ref *r, uint64_t sector)
+{
+	static const char *const states[] = {"flying", "acked", "failed"};
+	static const char *const kinds[] = {"zero", "protected", "unprotected"};
+	const struct sector *s = &r->s[sector];
+
+	for (unsigned int k = 0; k < s->n; k++)
+		printf("#   %s op %u version %u%s%s acked at %u\n", states[s->c[k].state],
+			s->c[k].id, s->c[k].ver, s->c[k].alt ? " or another, " : " ",
+			kinds[s->c[k].kind], s->c[k].acked_at);
+}

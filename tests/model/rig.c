@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/model/rig.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/util.h"
+
+uint64_t rnd(struct life *l, uint64_t below)
+{
+	l->rng ^= l->rng << 13;
+	l->rng ^= l->rng >> 7;
+	l->rng ^= l->rng << 17;
+	return l->rng % below;
+}
+
+bool one_in(struct life *l, uint64_t n)
+{
+	return rnd(l, n) == 0;
+}
+
+unsigned int popcount(uint64_t x)
+{
+	return (unsigned int)__builtin_popcountll(x);
+}
+
+void fail(struct life *l, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("not ok 1 - the storage stack agrees with its model\n# ");
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n# life %llu, step %llu; %u+%u on %u devices of %u-byte blocks%s%s, dead %llx, "
+	       "away %llx\n",
+		(unsigned long long)l->number, (unsigned long long)l->step, l->k, l->m, l->ndevs,
+		l->dev_block, l->volatile_cache ? ", volatile caches" : "",
+		l->protected_only ? ", protected only" : "", (unsigned long long)l->dead,
+		(unsigned long long)l->away);
+	printf("# again: SEED=%llu LIFE=%llu STEPS=%llu\n", (unsigned long long)l->seed,
+		(unsigned long long)l->number, (unsigned long long)l->steps);
+	fflush(stdout);
+	abort();
+}
+
+/* ---- devices -------------------------------------------------------------------------------------------------------- */
+
+static void open_devs(struct life *l, uint64_t away)
+{
+	struct flash_opts o = {.block_bytes = l->dev_block, .atomic_bytes = l->dev_block};
+	struct err e = {0};
+	char addr[96];
+
+	for (unsigned int d = 0; d < l->ndevs; d++) {
+		l->f[d] = NULL;
+		if (away >> d & 1)
+			continue;
+		snprintf(addr, sizeof(addr), "%smem:%llu,name=model%u",
+			!l->faults          ? ""
+			: l->volatile_cache ? "fault:volatile:"
+					    : "fault:",
+			(unsigned long long)l->dev_bytes, d);
+		if (flash_open(l->sh, addr, &o, &l->f[d], &e) < 0)
+			fail(l, "flash_open: %s", err_text(&e));
+		if (l->dead >> d & 1)
+			fault_set_gone(l->f[d], true);
+	}
+	l->away = away;
+	l->armed = 0;
+	l->hanging = false;
+}
+
+static unsigned int members(struct life *l, struct pool_member *mem)
+{
+	unsigned int n = 0;
+
+	for (unsigned int d = 0; d < l->ndevs; d++) {
+		if (!l->f[d] || l->dead >> d & 1)
+			continue;
+		snprintf(mem[n].name, sizeof(mem[n].name), "f%u", d);
+		snprintf(mem[n].domain, sizeof(mem[n].domain), "node%u", d % 5);
+		mem[n++].flash = l->f[d];
+	}
+	return n;
+}
+
+static struct store_cfg store_cfg_of(struct life *l, struct pool *p)
+{
+	struct store_cfg c = {.pool = p,
+		.ec = EC_ISAL,
+		.max_requests = 24,
+		.buffer_bytes = 3 << 20,
+		.map_bytes = 16 << 20};
+
+	c.queue.group_commit = !one_in(l, 4);
+	c.queue.max_bytes = (uint32_t)(4096 << rnd(l, 9));
+	c.queue.max_count = (uint32_t)rnd(l, 9);
+	c.queue.max_age_us = (uint32_t)(1 + rnd(l, 500));
+	c.queue.per_request = one_in(l, 6);
+	c.queue.per_vm = one_in(l, 4);
+	return c;
+}
+
+static void open_store(struct life *l, struct pool *p)
+{
+	struct store_cfg c = store_cfg_of(l, p);
+	struct err e = {0};
+
+	int rc = store_open(&c, &l->store, &e);
+
+	if (rc == -ENOSPC && l->full) {
+		l->ended = true;
+		l->store = NULL;
+		pool_close(p);
+		return;
+	}
+	if (rc < 0)
+		fail(l, "store_open: %s", err_text(&e));
+}
+
+/* ---- lives ------------------------------------------------------------------------------------------------------------ */
+
+void life_begin(struct life *l, uint64_t seed, uint64_t number)
+{
+	static const unsigned int shapes[][2] = {{2, 1}, {4, 2}, {8, 3}, {1, 1}, {1, 2}};
+	struct pool_cfg pc = {.name = "model", .segment_bytes = POOL_SEGMENT_MIN};
+	struct pool_member mem[DEVS_MAX] = {0};
+	struct err e = {0};
+	struct pool *p;
+	unsigned int shape;
+
+	l->seed = seed;
+	l->number = number;
+	l->rng = (seed + 1) * 0x9e3779b97f4a7c15ull + number * 0xbf58476d1ce4e5b9ull + 1;
+	for (int i = 0; i < 8; i++)
+		rnd(l, 2);
+	shape = (unsigned int)rnd(l, one_in(l, 4) ? 5 : 3);
+	l->k = shapes[shape][0];
+	l->m = shapes[shape][1];
+	/* Room for the data area's device and for m devices to go, most of the time. */
+	l->ndevs = l->k + l->m + (unsigned int)rnd(l, l->m + 2u) + 1;
+	l->ndevs = MIN(MAX(l->ndevs, 2 * l->m + 2), DEVS_MAX);
+	l->faults = !one_in(l, 6);
+	l->volatile_cache = l->faults && !one_in(l, 4);
+	l->protected_only = one_in(l, 3);
+	l->dev_block = one_in(l, 2) ? 512 : 4096;
+	l->dev_bytes = (24 + rnd(l, 40)) << 20;
+	pc.scheme = (struct ec_scheme){(uint8_t)l->k, (uint8_t)l->m};
+	pc.on_degraded = one_in(l, 2) ? POOL_DEGRADED_REFUSE : POOL_DEGRADED_ALLOW;
+	pc.allow_data_device = one_in(l, 6);
+	if (shard_open(&(struct shard_cfg){.clock = SHARD_CLOCK_VIRTUAL, .seed = l->rng | 1},
+		    &l->sh) < 0)
+		fail(l, "shard_open");
+	open_devs(l, 0);
+	if (pool_create(l->sh, &pc, mem, members(l, mem), false, &p, &e) < 0)
+		fail(l, "pool_create: %s", err_text(&e));
+	open_store(l, p);
+	for (unsigned int i = 0; i < FLIGHT; i++) {
+		l->rqs[i].l = l;
+		l->rqs[i].buf = malloc(IO_MAX);
+		if (!l->rqs[i].buf)
+			fail(l, "no memory");
+	}
+	for (unsigned int i = 0; i < 1 + rnd(l, VOLS); i++)
+		vol_create(l, &l->vols[i]);
+}
+
+static void add_stats(struct life *l)
+{
+	struct volume_stats st;
+
+	for (unsigned int i = 0; i < VOLS; i++) {
+		if (!l->vols[i].v)
+			continue;
+		volume_stats(l->vols[i].v, &st);
+		l->sum.from_decode += st.from_decode;
+		l->sum.from_log += st.from_log;
+		l->sum.from_data += st.from_data;
+		l->sum.from_intermediate += st.from_intermediate;
+		l->sum.repaired += st.repaired;
+		l->sum.media_errors += st.media_errors;
+	}
+	store_stats(l->store, &l->last);
+}
+
+static void close_devs_left(struct life *l)
+{
+	/* The pool closed those it had; the dead were never given to it again. */
+	for (unsigned int d = 0; d < l->ndevs; d++)
+		l->f[d] = NULL;
+}
+
+void life_end(struct life *l)
+{
+	if (l->store) {
+		life_drain(l);
+		add_stats(l);
+		store_close(l->store);
+	}
+	close_devs_left(l);
+	for (unsigned int i = 0; i < VOLS; i++)
+		ref_close(&l->vols[i].ref);
+	for (unsigned int i = 0; i < FLIGHT; i++)
+		free(l->rqs[i].buf);
+	shard_close(l->sh);
+	flash_mem_forget(NULL);
+}
+
+void life_rounds(struct life *l, unsigned int n)
+{
+	while (n--)
+		shard_run_once(l->sh);
+}
+
+static bool is_drained(void *arg)
+{
+	return ((struct life *)arg)->flying == 0;
+}
+
+static void release_all(struct life *l)
+{
+	for (unsigned int d = 0; d < l->ndevs && l->faults; d++)
+		if (l->f[d] && (l->armed >> d & 1)) {
+			fault_rules_clear(l->f[d]);
+			fault_release(l->f[d]);
+		}
+	l->armed = 0;
+	l->hanging = l->rotten = false;
+}
+
+void life_drain(struct life *l)
+{
+	release_all(l);
+	if (shard_wait(l->sh, is_drained, l, 3600ull * 1000000000ull) < 0)
+		fail(l, "%u requests do not end", l->flying);
+}
+
+/* ---- losing devices ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * A volume may lose m devices that hold its stripes, and (copy) its data flash besides, which holds none. The pool's records are in
+ * (its m) + 2 copies, and its m + 1 devices are needed to go on.
+ */
+bool may_lose(struct life *l, uint64_t devs)
+{
+	unsigned int lost = popcount(devs);
+
+	if (lost > l->m + 1 || l->ndevs - lost < l->m + 1)
+		return false;
+	for (unsigned int i = 0; i < VOLS; i++) {
+		const struct vol *v = &l->vols[i];
+		uint64_t d = devs;
+
+		if (!v->v)
+			continue;
+		if (v->cfg.layout == VOLUME_COPY && !v->moved &&
+			!pool_cfg(store_pool(l->store))->allow_data_device)
+			d &= ~(1ull << v->cfg.data_dev);
+		if (popcount(d) > v->cfg.scheme.m)
+			return false;
+	}
+	return true;
+}
+
+/* ---- reopening -------------------------------------------------------------------------------------------------------------- */
+
+static void find_volumes(struct life *l)
+{
+	struct volume *v;
+	unsigned int n = 0, want = 0;
+
+	for (unsigned int i = 0; i < VOLS; i++) {
+		struct vol *x = &l->vols[i];
+
+		if (!x->v)
+			continue;
+		want++;
+		x->v = volume_find(l->store, x->name);
+		if (!x->v)
+			fail(l, "volume %s is gone", x->name);
+		if (volume_cfg(x->v)->size_bytes != x->cfg.size_bytes ||
+			memcmp(volume_cfg(x->v)->nguid, x->cfg.nguid, 16))
+			fail(l, "volume %s came back as another", x->name);
+	}
+	for (v = volume_first(l->store); v; v = volume_next(v))
+		n++;
+	if (n != want)
+		fail(l, "%u volumes came back, there were %u", n, want);
+}
+
+void life_reopen(struct life *l, enum reopen how, uint64_t away)
+{
+	struct pool_member mem[DEVS_MAX] = {0};
+	struct flash *up[DEVS_MAX];
+	struct err e = {0};
+	struct pool *p;
+	unsigned int n = 0;
+
+	for (unsigned int d = 0; d < l->ndevs; d++)
+		if (l->f[d] && !(l->dead >> d & 1))
+			up[n++] = l->f[d];
+	if (how == REOPEN_CLEAN || !l->faults) {
+		how = REOPEN_CLEAN;
+		life_drain(l);
+		l->n_cleans++;
+	} else if (how == REOPEN_KILL) {
+		if (fault_process_kill(up, n) < 0)
+			fail(l, "fault_process_kill");
+		l->n_kills++;
+	} else {
+		if (fault_power_cut(up, n) < 0)
+			fail(l, "fault_power_cut");
+		l->n_cuts++;
+	}
+	/* What ends now, ends after the event: not acknowledged. */
+	l->done = true;
+	life_drain(l);
+	l->done = false;
+	add_stats(l);
+	store_close(l->store);
+	close_devs_left(l);
+	open_devs(l, away | l->dead);
+	if (pool_open(l->sh, mem, members(l, mem), &p, &e) < 0)
+		fail(l, "pool_open: %s", err_text(&e));
+	open_store(l, p);
+	if (l->ended)
+		return;
+	find_volumes(l);
+	verify_all(l, true, how == REOPEN_POWER);
+}
