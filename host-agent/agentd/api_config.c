@@ -263,10 +263,18 @@ static int del_rows(struct api_request *rq, json_t **out, struct err *e)
 
 static int apply(struct api_request *rq, json_t **out, struct err *e)
 {
+	struct change_options o;
+	json_t *base;
+	int rc;
+
 	if (!rq->body)
 		return err_set(
 			e, -EINVAL, "request", "body", "is needed; allowed: {\"nodes\": [..]}");
-	return run(rq, apply_document, rq->body, out, e);
+	rc = options_of(rq, &o, &base, e);
+	if (!rc)
+		rc = apply_run(rq->a, &o, rq->body, out, e);
+	json_decref(base);
+	return rc;
 }
 
 #define NOUN_ROUTES(noun, path)                                                              \

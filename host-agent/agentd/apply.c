@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "host-agent/agentd/apply.h"
 
+#include "common/base/log.h"
 #include "common/base/util.h"
 
 #include <errno.h>
@@ -151,5 +152,111 @@ int apply_document(struct change *c, void *arg, struct err *e)
 		if (!rc)
 			rc = apply_node(c, o, e);
 	}
+	return rc;
+}
+
+/* ---- in two steps where there are new nodes ------------------------------------------------------------- */
+
+#define CONNECT_MS 6000
+
+static int add_nodes(struct change *c, void *arg, struct err *e)
+{
+	json_t *o;
+	size_t i;
+	int rc = 0;
+
+	json_array_foreach((json_t *)arg, i, o)
+	{
+		if (!rc)
+			rc = put(c, &noun_node, o, node_parts, NULL, NULL, e);
+	}
+	return rc;
+}
+
+static int del_nodes(struct change *c, void *arg, struct err *e)
+{
+	json_t *o;
+	size_t i;
+	int rc = 0;
+
+	json_array_foreach((json_t *)arg, i, o)
+	{
+		if (!rc)
+			rc = change_del(c, &noun_node, o, e);
+	}
+	return rc;
+}
+
+/* Those nodes of the document that nobody knows yet. */
+static int new_nodes(struct agent *a, const json_t *doc, json_t **list, struct err *e)
+{
+	json_t *o, *have;
+	struct store *s;
+	size_t i;
+	int rc = store_open(a->db_path, &s, e);
+
+	if (rc < 0)
+		return rc;
+	*list = json_array();
+	json_array_foreach(json_object_get(doc, "nodes"), i, o)
+	{
+		have = NULL;
+		if (json_string_value(json_object_get(o, "name")) &&
+			store_get(s, &noun_node, o, &have, NULL) == -ENOENT)
+			json_array_append(*list, o);
+		json_decref(have);
+	}
+	store_close(s);
+	return 0;
+}
+
+static int apply_with_new_nodes(struct agent *a, const struct change_options *o, json_t *doc,
+	json_t *nodes, json_t **result, struct err *e)
+{
+	struct change_options check = *o;
+	json_t *first = NULL, *changed, *node;
+	size_t i;
+	int rc;
+
+	/* what is wrong in the document itself must not even make a node known */
+	check.check_only = true;
+	rc = change_run(a, &check, apply_document, doc, &first, e);
+	json_decref(first);
+	first = NULL;
+	if (!rc)
+		rc = change_run(a, o, add_nodes, nodes, &first, e);
+	if (rc < 0)
+		return rc;
+	json_array_foreach(nodes, i, node)
+	{
+		node_wait_tried(a, json_string_value(json_object_get(node, "name")), CONNECT_MS);
+	}
+	rc = change_run(a, o, apply_document, doc, result, e);
+	if (rc < 0) {
+		json_t *none = NULL;
+
+		if (change_run(a, o, del_nodes, nodes, &none, NULL) < 0)
+			log_warn("apply: a node whose configuration was refused stays known");
+		json_decref(none);
+	} else {
+		changed = json_incref(json_object_get(first, "changed"));
+		json_array_extend(changed, json_object_get(*result, "changed"));
+		json_object_set_new(*result, "changed", changed);
+	}
+	json_decref(first);
+	return rc;
+}
+
+int apply_run(struct agent *a, const struct change_options *o, json_t *doc, json_t **result,
+	struct err *e)
+{
+	json_t *nodes = NULL;
+	int rc = new_nodes(a, doc, &nodes, e);
+
+	if (!rc)
+		rc = o->check_only || !json_array_size(nodes)
+			     ? change_run(a, o, apply_document, doc, result, e)
+			     : apply_with_new_nodes(a, o, doc, nodes, result, e);
+	json_decref(nodes);
 	return rc;
 }

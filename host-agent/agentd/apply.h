@@ -25,7 +25,12 @@
 
 #include "host-agent/agentd/change.h"
 
-/* arg: the document (json_t *). */
+/* change_fn; arg: the document (json_t *). */
 int apply_document(struct change *c, void *arg, struct err *e);
+
+/* The whole of it: nodes that are new are made known first, so that their cards are there to say what they think of the rest. *result
+ * as change.h says. */
+int apply_run(struct agent *a, const struct change_options *o, json_t *doc, json_t **result,
+	struct err *e);
 
 #endif

@@ -82,6 +82,7 @@ static void set_offline(struct node *n, const char *why)
 {
 	pthread_mutex_lock(&n->agent->nodes_lock);
 	n->state.connected = false;
+	n->state.tried = true;
 	snprintf(n->state.last_error, sizeof(n->state.last_error), "%s", why);
 	pthread_mutex_unlock(&n->agent->nodes_lock);
 }
@@ -89,7 +90,7 @@ static void set_offline(struct node *n, const char *why)
 static void set_online(struct node *n, const Parapet__HelloReply *h)
 {
 	pthread_mutex_lock(&n->agent->nodes_lock);
-	n->state = (struct node_state){.connected = true};
+	n->state = (struct node_state){.connected = true, .tried = true};
 	n->state.card_version = h->has_tables_version ? h->tables_version : 0;
 	snprintf(n->state.boot_id, sizeof(n->state.boot_id), "%s", h->boot_id ? h->boot_id : "");
 	snprintf(n->state.program_version, sizeof(n->state.program_version), "%s",
@@ -450,6 +451,16 @@ bool node_state_get(struct agent *a, const char *name, struct node_state *out)
 		*out = n->state;
 	pthread_mutex_unlock(&a->nodes_lock);
 	return n;
+}
+
+void node_wait_tried(struct agent *a, const char *name, int timeout_ms)
+{
+	const struct timespec nap = {.tv_nsec = 10000000};
+	struct node_state st;
+
+	for (int64_t until = now_ms() + timeout_ms; now_ms() < until; nanosleep(&nap, NULL))
+		if (!node_state_get(a, name, &st) || st.tried)
+			return;
 }
 
 void node_card_version_set(struct agent *a, const char *name, uint64_t version)

@@ -36,6 +36,7 @@ struct agent {
 
 struct node_state {
 	bool connected;
+	bool tried; /* at least one attempt to connect has ended */
 	uint64_t card_version; /* of the tables on the card; only where connected */
 	char boot_id[64];
 	char program_version[64];
@@ -47,6 +48,8 @@ struct node_state {
 int nodes_reload(struct agent *a, struct err *e);
 void nodes_close(struct agent *a);
 
+/* Waits until the first attempt to connect to a new node has ended, up to timeout_ms. */
+void node_wait_tried(struct agent *a, const char *name, int timeout_ms);
 /* False where there is no such node. */
 bool node_state_get(struct agent *a, const char *name, struct node_state *out);
 /* After a push that succeeded. */

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define VERSION        "0.1"
+#define VERSION        "0.2"
 #define DEFAULT_SOCKET "/run/parapet/agent.sock"
 
 /* ---- complaints -------------------------------------------------------------------------------------------------- */

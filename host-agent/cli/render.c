@@ -345,7 +345,7 @@ void render_explain(struct cli *c, const json_t *a)
 	puts("\nSteps");
 	json_array_foreach(json_object_get(a, "steps"), i, o)
 	{
-		if (json_is_integer(json_object_get(o, "figure")))
+		if (number_of(o, "figure"))
 			out_line("  %zu. [figure %lld] %s", i + 1, number_of(o, "figure"),
 				text_of(o, "text"));
 		else

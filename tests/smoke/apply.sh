@@ -32,9 +32,13 @@ is "$(j '.changed | length' apply --check -f "$dir/all.yaml")" 13 "a check tells
 is "$(j '.items | length' node show)" 0 "and changes nothing"
 is "$(j '[.changed[].action] | unique[]' apply -f "$dir/all.yaml")" added "everything is added"
 is "$(p apply -f "$dir/all.yaml")" "nothing to do" "the second time there is nothing to do"
-is "$(j '.items | length' table history)" 1 "one file is one version"
+is "$(j '.items | length' table history)" 2 "one file is one version, after the one of the new node"
 is "$(j .outcome explain web1 /dev/ecpool0)" protect "its rows are in force"
 is "$(j '.items[0].bytes' queue show)" 262144 "so is its queue"
+
+sed 's/name: n1/name: n2/; s/size: 32M/size: 32Q/' "$dir/all.yaml" >"$dir/bad.yaml"
+is "$(rc_of apply -f "$dir/bad.yaml")" 4 "a new node with a bad device is refused"
+is "$(j '.items | length' node show)" 1 "and the node is not even made known"
 
 sed -i 's/ecpool, ec: 1/ecpool, ec: 0/; s/memory: 4G/memory: 8G/' "$dir/all.yaml"
 is "$(j '[.changed[].object] | join(";")' apply -f "$dir/all.yaml")" "vm web1;row web1 /dev/ecpool" "only what differs is changed"
