@@ -64,7 +64,7 @@ static int backend_submit(void *arg, struct io_req *r)
 {
 	struct bed *b = arg;
 
-	if (b->refuse) {
+	if (b->refuse && (!b->refuse_vm || b->refuse_vm == r->vm)) {
 		b->refuse--;
 		b->nrefused++;
 		return -EAGAIN;

@@ -35,6 +35,7 @@ struct bed {
 	struct poller poller;
 	bool hold; /* keeps what is submitted */
 	uint32_t refuse; /* this many submissions get -EAGAIN */
+	uint32_t refuse_vm; /* ... of this VM only; 0: of any */
 	enum io_status fail; /* what everything ends with */
 	uint32_t nqueued, nsubmitted, last_flags, last_vm, nrefused;
 	uint64_t ntrimmed;

@@ -595,6 +595,35 @@ static void a_full_backend_is_tried_again(void **state)
 	host_close(&h);
 }
 
+static void a_vm_over_its_bound_does_not_hold_up_another(void **state)
+{
+	struct bed *b = *state;
+	struct host h = host_admin(b, 0), io = host_io(b, &h, 1, 0);
+	struct host h2 = host_open(b, b->port2), io2 = host_open(b, b->port2);
+	struct nvme_sqe sqe;
+
+	b->refuse = UINT32_MAX;
+	b->refuse_vm = 1;
+	nvme_sqe_init(&sqe, NVME_CMD_FLUSH, 0, 1);
+	host_cmd(&io, &sqe, NULL, 0);
+	bed_until(b, &b->nrefused, 1);
+	host_icreq(&h2, 0);
+	host_icreq(&io2, 0);
+	assert_int_equal(host_connect(&h2, BED_NQN2, 0, NVME_CNTLID_ANY), NVME_SC_SUCCESS);
+	host_property_set(&h2, NVME_PROP_CC, NVME_CC_EN | 6u << 16 | 4u << 20);
+	assert_int_equal(host_connect(&io2, BED_NQN2, 1, h2.cntlid), NVME_SC_SUCCESS);
+	nvme_sqe_init(&sqe, NVME_CMD_FLUSH, 0, 1);
+	host_cmd(&io2, &sqe, NULL, 0);
+	assert_int_equal(host_resp(&io2, &sqe, NULL), NVME_SC_SUCCESS);
+	assert_int_equal(bed_stats(b).flushes, 0);
+	b->refuse = 0;
+	assert_int_equal(host_resp(&io, &sqe, NULL), NVME_SC_SUCCESS);
+	host_close(&io2);
+	host_close(&h2);
+	host_close(&io);
+	host_close(&h);
+}
+
 static void little_buffer_memory_slows_and_fails_nothing(void **state)
 {
 	struct bed *b = bed_open(
@@ -762,6 +791,7 @@ int main(void)
 		T(every_failure_of_the_backend_has_its_status),
 		T(a_host_that_understands_delays_is_told_to_wait),
 		T(a_full_backend_is_tried_again),
+		T(a_vm_over_its_bound_does_not_hold_up_another),
 		cmocka_unit_test(little_buffer_memory_slows_and_fails_nothing),
 		cmocka_unit_test(in_capsule_writes_stall_the_stream_and_go_on),
 		T(what_waits_can_be_aborted_and_what_runs_cannot),

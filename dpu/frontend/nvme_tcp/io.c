@@ -9,27 +9,27 @@
 	200000ull /* when nothing of ours is in flight whose end would tell that there is room */
 
 static void io_done(struct io_req *req);
-static void retry_task_run(void *arg);
+static void retry(void *arg);
 
 /* ---- into the backend and out of it ----------------------------------------------------------------- */
 static void wait_backend(struct tgt_cmd *cmd, bool first)
 {
-	struct nvme_tcp_target *t = cmd->conn->vm->t;
+	struct nvme_tcp_vm *vm = cmd->conn->vm;
+	struct shard *sh = vm->t->sh;
 
 	tgt_cmd_set_state(cmd, TGT_CMD_WAIT_BACKEND);
 	if (first)
-		TAILQ_INSERT_HEAD(&t->wait_backend, cmd, link);
+		TAILQ_INSERT_HEAD(&vm->wait_backend, cmd, link);
 	else
-		TAILQ_INSERT_TAIL(&t->wait_backend, cmd, link);
-	if (!t->retry_timer.heap_pos &&
-		timer_arm(t->sh, &t->retry_timer, shard_now_ns(t->sh) + RETRY_NS, retry_task_run,
-			t) < 0)
-		shard_defer(t->sh, &t->retry_task, retry_task_run, t);
+		TAILQ_INSERT_TAIL(&vm->wait_backend, cmd, link);
+	if (!vm->retry_timer.heap_pos &&
+		timer_arm(sh, &vm->retry_timer, shard_now_ns(sh) + RETRY_NS, retry, vm) < 0)
+		shard_defer(sh, &vm->retry_task, retry, vm);
 }
 
 void tgt_io_unwait(struct tgt_cmd *cmd)
 {
-	TAILQ_REMOVE(&cmd->conn->vm->t->wait_backend, cmd, link);
+	TAILQ_REMOVE(&cmd->conn->vm->wait_backend, cmd, link);
 }
 
 /* False: the backend has no room; the command is in state RUN still. */
@@ -46,39 +46,36 @@ static bool try_submit(struct tgt_cmd *cmd)
 		return true;
 	tgt_cmd_set_state(cmd, TGT_CMD_RUN);
 	if (rc != -EAGAIN)
-		tgt_cmd_fail(cmd, tgt_status(cmd->req.op, tgt_status_of_errno(rc), false));
+		tgt_cmd_fail(cmd,
+			tgt_status(cmd->req.op, tgt_status_of_errno(rc), c->ctrl && c->ctrl->acre));
 	tgt_conn_put(c);
 	return rc != -EAGAIN;
 }
 
 static void submit(struct tgt_cmd *cmd)
 {
-	struct nvme_tcp_target *t = cmd->conn->vm->t;
+	struct nvme_tcp_vm *vm = cmd->conn->vm;
 
-	if (TAILQ_EMPTY(&t->wait_backend) && try_submit(cmd))
+	if (TAILQ_EMPTY(&vm->wait_backend) && try_submit(cmd))
 		return;
-	cmd->conn->vm->stats.backend_waits++;
+	vm->stats.backend_waits++;
 	wait_backend(cmd, false);
 }
 
-void tgt_io_retry(struct nvme_tcp_target *t)
+static void retry(void *arg)
 {
+	struct nvme_tcp_vm *vm = arg;
 	struct tgt_cmd *cmd;
 
-	while ((cmd = TAILQ_FIRST(&t->wait_backend))) {
-		TAILQ_REMOVE(&t->wait_backend, cmd, link);
+	while ((cmd = TAILQ_FIRST(&vm->wait_backend))) {
+		TAILQ_REMOVE(&vm->wait_backend, cmd, link);
 		tgt_cmd_set_state(cmd, TGT_CMD_RUN);
 		if (!try_submit(cmd)) {
 			wait_backend(cmd, true);
 			return;
 		}
 	}
-	timer_disarm(t->sh, &t->retry_timer);
-}
-
-static void retry_task_run(void *arg)
-{
-	tgt_io_retry(arg);
+	timer_disarm(vm->t->sh, &vm->retry_timer);
 }
 
 static void prepare(
@@ -130,12 +127,12 @@ static void io_done(struct io_req *req)
 {
 	struct tgt_cmd *cmd = req->arg;
 	struct tgt_conn *c = cmd->conn;
-	struct nvme_tcp_target *t = c->vm->t;
+	struct nvme_tcp_vm *vm = c->vm;
 
 	tgt_cmd_set_state(cmd, TGT_CMD_RUN);
-	count(&c->vm->stats, req);
-	if (!TAILQ_EMPTY(&t->wait_backend))
-		shard_defer(t->sh, &t->retry_task, retry_task_run, t);
+	count(&vm->stats, req);
+	if (!TAILQ_EMPTY(&vm->wait_backend))
+		shard_defer(vm->t->sh, &vm->retry_task, retry, vm);
 	if (req->op == IO_TRIM && req->status == IO_OK && c->state == TGT_CONN_READY)
 		trim_next(cmd);
 	else

@@ -251,6 +251,11 @@ struct nvme_tcp_vm {
 	struct tgt_cmd_list wait_small, wait_large;
 	struct task resume_task;
 
+	/* refused by the backend; per VM, as it may have a bound for each */
+	struct tgt_cmd_list wait_backend;
+	struct task retry_task;
+	struct timer retry_timer;
+
 	uint64_t discovery_genctr;
 	uint64_t start_ns;
 	struct nvme_tcp_vm_stats stats;
@@ -262,9 +267,6 @@ struct nvme_tcp_target {
 	struct nvme_tcp_target_cfg cfg;
 	TAILQ_HEAD(, nvme_tcp_vm) vms;
 	uint16_t next_cntlid;
-	struct tgt_cmd_list wait_backend;
-	struct task retry_task;
-	struct timer retry_timer;
 };
 
 /* ---- buf.c ------------------------------------------------------------------------------------------------- */
@@ -329,7 +331,6 @@ void tgt_cmd_set_state(struct tgt_cmd *cmd, enum tgt_cmd_state state);
 
 /* ---- io.c ----------------------------------------------------------------------------------------------------------- */
 void tgt_io_start(struct tgt_cmd *cmd);
-void tgt_io_retry(struct nvme_tcp_target *t); /* who waits for the backend */
 void tgt_io_unwait(struct tgt_cmd *cmd);
 
 /* ---- ctrl.c ------------------------------------------------------------------------------------------------------------ */

@@ -45,7 +45,6 @@ int nvme_tcp_target_open(
 	if (!cfg->vm_buffer_bytes)
 		t->cfg.vm_buffer_bytes = DEFAULT_BUFFER_BYTES;
 	TAILQ_INIT(&t->vms);
-	TAILQ_INIT(&t->wait_backend);
 	*out = t;
 	return 0;
 }
@@ -54,8 +53,6 @@ int nvme_tcp_target_close(struct nvme_tcp_target *t)
 {
 	if (!TAILQ_EMPTY(&t->vms))
 		return -EBUSY;
-	shard_undefer(t->sh, &t->retry_task);
-	timer_disarm(t->sh, &t->retry_timer);
 	free(t);
 	return 0;
 }
@@ -140,6 +137,7 @@ int nvme_tcp_vm_add(struct nvme_tcp_target *t, const struct nvme_tcp_vm_cfg *cfg
 	TAILQ_INIT(&vm->ctrls);
 	TAILQ_INIT(&vm->stalled);
 	TAILQ_INIT(&vm->wait_small);
+	TAILQ_INIT(&vm->wait_backend);
 	TAILQ_INIT(&vm->wait_large);
 	rc = nvme_tcp_vm_set_hosts(vm, cfg->hosts, cfg->nhosts, err);
 	if (rc < 0)
@@ -217,6 +215,8 @@ int nvme_tcp_vm_del(struct nvme_tcp_vm *vm)
 		return rc;
 	for (uint32_t i = 0; i < NVME_TCP_NSID_MAX; i++)
 		free(vm->ns[i]);
+	shard_undefer(vm->t->sh, &vm->retry_task);
+	timer_disarm(vm->t->sh, &vm->retry_timer);
 	tgt_bufs_close(vm);
 	TAILQ_REMOVE(&vm->t->vms, vm, entry);
 	free(vm->hosts);
