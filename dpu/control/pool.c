@@ -13,6 +13,23 @@
 
 /* ---- what the store tells -------------------------------------------------------------------------------------- */
 
+/* The store names devices of the pool and volumes; people know them as flash and as devices of VMs. */
+static const char *user_object(const struct card *c, const char *object, char *buf, size_t len)
+{
+	struct volume *vol = c->store ? volume_find(c->store, object) : NULL;
+	const struct policy_vm *v;
+	struct device_id id;
+
+	if (vol && device_parse(vol, &id) == 0) {
+		v = tables_doc_policy_vm(c->doc, id.vm);
+		snprintf(buf, len, "device %s of vm %.32s", id.path, v ? v->name : "?");
+		return buf;
+	}
+	if (c->store && pool_dev_find(store_pool(c->store), object) >= 0)
+		return object_name(buf, len, "flash", object);
+	return "pool";
+}
+
 static void store_event(void *arg, enum store_event_kind kind, const char *object, const char *text)
 {
 	static const struct {
@@ -30,10 +47,11 @@ static void store_event(void *arg, enum store_event_kind kind, const char *objec
 	};
 	struct card *c = arg;
 	bool known = (unsigned int)kind < ARRAY_LEN(kinds);
+	char name[96];
 
 	event_post(c->events, known ? kinds[kind].severity : EVENT_WARNING,
-		known ? kinds[kind].name : "store", object ? object : "pool", "%s",
-		text ? text : "");
+		known ? kinds[kind].name : "store",
+		user_object(c, object ? object : "", name, sizeof(name)), "%s", text ? text : "");
 }
 
 /* ---- members --------------------------------------------------------------------------------------------------- */

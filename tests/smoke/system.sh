@@ -1,0 +1,64 @@
+# For smoke tests of the whole system over sockets: source it instead of lib.sh. Agent, CLI, a real card, parapet-io.
+. tests/smoke/lib.sh
+dpu_pid='' dpu_args=''
+tcp=$((20000 + RANDOM % 8000)) # VMs listen on this port and the ones above it
+
+cleanup_system() {
+	[ -z "$dpu_pid" ] || kill -9 "$dpu_pid" 2>/dev/null
+	[ $tap_bad = 0 ] || sed 's/^/# card: /' "$dir/dpu.log" 2>/dev/null | tail -n 40
+	cleanup
+}
+trap cleanup_system EXIT
+
+flash_files() { # COUNT SIZE: $dir/f0 ...
+	local i
+	for ((i = 0; i < $1; i++)); do truncate -s "$2" "$dir/f$i"; done
+}
+start_dpu() {
+	rm -f "$dir/card.sock"
+	# shellcheck disable=SC2086
+	"$BIN/parapet-dpu" --state "$dir/state" --control "$dir/card.sock" $dpu_args >>"$dir/dpu.log" 2>&1 &
+	dpu_pid=$!
+	wait_until test -S "$dir/card.sock" || bail "parapet-dpu does not start: $(tail -n 3 "$dir/dpu.log")"
+}
+kill_dpu() { # SIGNAL
+	kill "-$1" "$dpu_pid"
+	wait "$dpu_pid" 2>/dev/null
+	dpu_rc=$?
+	dpu_pid=''
+}
+# Card and agent know each other; the pool is made of the flash files.
+start_system() { # COUNT SIZE K+M
+	local i
+	flash_files "$1" "$2"
+	start_dpu
+	start_agent
+	p node add n1 --address "$card" >/dev/null || bail "node add"
+	for ((i = 0; i < $1; i++)); do
+		p flash add "f$i" --address "file:$dir/f$i" --domain "d$i" >/dev/null || bail "flash add"
+	done
+	wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].connected'"
+	p pool create --ec "$3" --segment 1M >/dev/null || bail "pool create"
+}
+# A VM whose number is its place: listens on $tcp + N.
+vm_add() { # NAME N OPTIONS...
+	local name=$1 n=$2
+	shift 2
+	p vm add "$name" --listen "127.0.0.1:$((tcp + n))" --nqn "nqn.2026-01.test:$name" "$@" >/dev/null
+}
+# parapet-io against a VM of vm_add().
+io() { # COMMAND VM N OPTIONS...
+	local cmd=$1 vm=$2 n=$3
+	shift 3
+	timeout 120 "$BIN/parapet-io" "$cmd" --addr "127.0.0.1:$((tcp + n))" --nqn "nqn.2026-01.test:$vm" "$@" \
+		>"$dir/io.out" 2>&1 || {
+		local rc=$?
+		sed 's/^/# io: /' "$dir/io.out"
+		return $rc
+	}
+}
+# A counter of the card.
+stat_of() { # OBJECT NAME
+	j ".stats[] | select(.object == \"$1\" and .name == \"$2\") | .value" stats
+}
+in_sync() { wait_until state_is in-sync; }
