@@ -7,6 +7,7 @@
 
 #include "common/base/util.h"
 #include "dpu/core/crc32c.h"
+#include "dpu/core/mem.h"
 #include "dpu/stripelog/log_priv.h"
 
 #define PROBE_BYTES 4096u
@@ -111,7 +112,8 @@ void window_store(struct append_op *op, uint32_t *parity_crc)
 		append_headers(op);
 		__sync_synchronize(); /* payload first: a header is what makes it count */
 		for (unsigned int i = 0; i < frag_count(&op->h); i++)
-			memcpy(win[i], append_hdr(op, i), op->h.len_bytes);
+			mem_copy_stream(win[i], append_hdr(op, i), op->h.len_bytes);
+		mem_stream_fence();
 	}
 	shard_defer(op->log->sh, &op->task, window_done, op);
 }

@@ -235,6 +235,18 @@ static void page_drop(struct map *m, uint64_t block)
 	c->page[page % MAP_CHUNK_PAGES] = NULL;
 }
 
+/* Writes come back to their entries after a stripe's worth of other memory has gone by: they are on their way meanwhile. */
+static void page_prefetch(const struct map_page *p, unsigned int from, unsigned int to)
+{
+	const unsigned int line = 64 / sizeof(p->crc[0]);
+
+	for (unsigned int i = from - from % line; i < to; i += line) {
+		__builtin_prefetch(&p->crc[i], 1, 2);
+		__builtin_prefetch(&p->ref[i], 1, 2);
+		__builtin_prefetch(&p->ps[i], 1, 2);
+	}
+}
+
 int map_pin(struct map *m, uint64_t first, uint64_t nblocks, enum map_intent intent,
 	struct map_pin *pin)
 {
@@ -250,6 +262,8 @@ int map_pin(struct map *m, uint64_t first, uint64_t nblocks, enum map_intent int
 		rc = page_make(m, b);
 		if (rc < 0)
 			return rc;
+		page_prefetch(page_of(m, b), b < first ? (unsigned int)(first - b) : 0,
+			(unsigned int)MIN(first + nblocks - b, (uint64_t)MAP_PAGE_BLOCKS));
 	}
 	return 1;
 }
