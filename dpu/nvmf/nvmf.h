@@ -38,6 +38,8 @@
 struct nvmf;
 struct nvmf_queue;
 struct shard;
+struct stream;
+struct stream_events;
 
 #define NVMF_IOV_MAX    64 /* pieces of one command's data */
 #define NVMF_QUEUES_MAX 64
@@ -60,6 +62,10 @@ struct nvmf_cfg {
 	/* After a loss, or a first attempt that failed: wait reconnect_min_ms, twice as long each time up to reconnect_max_ms, and
 	 * give up reconnect_for_ms after the loss (0: never). reconnect_min_ms 0: do not try. */
 	uint32_t reconnect_min_ms, reconnect_max_ms, reconnect_for_ms;
+	/* How the byte stream of a queue comes to be; NULL: a kernel socket to host and port. As sockets_connect(). */
+	int (*connect_fn)(void *arg, const struct stream_events *ev, void *ev_arg,
+		struct stream **out, struct err *err);
+	void *connect_arg;
 };
 
 struct nvmf_events {

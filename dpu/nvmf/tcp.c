@@ -223,6 +223,17 @@ static void tcp_conn_close(struct nvmf_queue *q)
 	q->conn = NULL;
 }
 
+static int conn_connect(struct tcp_conn *c, struct err *err)
+{
+	const struct nvmf_cfg *cfg = &c->q->n->cfg;
+
+	if (cfg->connect_fn)
+		return cfg->connect_fn(cfg->connect_arg, &events, c, &c->stream, err);
+	return sockets_connect(c->q->n->sh,
+		&(struct sockets_cfg){.addr = cfg->host, .port = cfg->port}, &events, c, &c->stream,
+		err);
+}
+
 static int tcp_start(struct nvmf_queue *q, struct err *err)
 {
 	struct tcp_conn *c = q->conn;
@@ -240,8 +251,7 @@ static int tcp_start(struct nvmf_queue *q, struct err *err)
 	c->rx = TCP_RX_HEAD;
 	c->rx_slot = NULL;
 	c->at = c->end = 0;
-	rc = sockets_connect(q->n->sh, &(struct sockets_cfg){.addr = cfg->host, .port = cfg->port},
-		&events, c, &c->stream, err);
+	rc = conn_connect(c, err);
 	if (rc < 0)
 		return rc;
 	rc = conn_send(c, nvme_tcp_put_icreq(c->head, 0, dgst, 0));
