@@ -72,6 +72,9 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 $(BIN)/parapet $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BIN)/parapet-agent $(BIN)/parapet-dpu $(DESTDIR)$(PREFIX)/sbin
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(BIN)/parapet help --man >$(DESTDIR)$(PREFIX)/share/man/man1/parapet.1
+	$(BIN)/parapet completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/parapet
 
 clean:
 	$(Q)rm -rf build

@@ -200,7 +200,8 @@ static void explain_write(struct policy_explanation *x, const struct policy_verd
 		steps_both(x, v);
 	if (v->outcome == POLICY_PROTECT)
 		snprintf(x->result, sizeof(x->result),
-			"protect: data area on flash %s (with layout copy), and to EC: fragments and "
+			"protect: data area on flash %s (with layout copy), and to EC: fragments "
+			"and "
 			"parity on other flash devices",
 			vm->data_flash);
 	else if (v->outcome == POLICY_PLAIN)
