@@ -23,7 +23,7 @@ result() { # RC TEXT
 	shift
 	[ "$rc" = 0 ] || { echo "FAILED: $*"; dmesg | tail -n 15; }
 	[ "$rc" = 0 ] || rc=1
-	echo "RESULT $rc $*" >&9
+	echo "RESULT $rc $* ($(cut -d" " -f1 /proc/uptime) s)" >&9
 }
 note() { echo "NOTE $*" >&9; }
 shot() { echo "SHOT $*" >&9; }
