@@ -16,8 +16,8 @@ p device add log1 /dev/log0 --size 64M >/dev/null
 p ec set web1 --ec 1 >/dev/null
 p ec set web2 --ec 1 >/dev/null
 p ec set db1 --path /dev/ecpool --ec 1 >/dev/null
-is "$(j '[.items[].card.outcome] | join(" ")' device show)" "intermediate plain protect protect" "the card says so too"
 in_sync
+is "$(j '[.items | sort_by(.vm)[] | .card.outcome] | join(" ")' device show)" "intermediate plain protect protect" "the card says so too"
 
 t "web1 is written and read back" io write web1 1 --size 16M --bs mixed --verify --flush
 t "web2 is" io write web2 2 --size 16M --bs 64k --depth 64 --verify --flush
