@@ -23,8 +23,10 @@
 #define DEFAULT_MBUFS 4096
 #define MBUF_CACHE    128
 #define MAX_RANGES    64
-/* A client device that has lost its peer for this long is started afresh: it connects then. */
-#define RESTART_NS 1000000000ULL
+/* A client device that has lost its peer for this long is started afresh: it connects then. When the connection is there, the
+ * handshake gets longer: breaking one off has crashed peers. */
+#define RESTART_NS   1000000000ULL
+#define HANDSHAKE_NS 5000000000ULL
 
 /* ---- who it is ----------------------------------------------------------------------------------- */
 
@@ -181,8 +183,11 @@ int port_device_open(struct port *p, struct err *e)
 		return rc;
 	p->link_since_ns = shard_now_ns(p->ps->sh);
 	/* A peer process that is not there yet is no reason to fail: port_link_check() goes on trying. */
-	if (device_start(p) < 0)
+	p->patience_ns = HANDSHAKE_NS;
+	if (device_start(p) < 0) {
 		log_warn("port %s: does not start yet; trying again every second", p->name);
+		p->patience_ns = RESTART_NS;
+	}
 	return 0;
 }
 
@@ -212,7 +217,7 @@ static void device_restart(struct port *p)
 		if (rc < 0)
 			log_warn("port %s: cannot be stopped: %s", p->name, strerror(-rc));
 	}
-	(void)device_start(p); /* or later */
+	p->patience_ns = device_start(p) == 0 ? HANDSHAKE_NS : RESTART_NS;
 }
 
 /* Drivers that connect to a peer process when started. The others keep trying themselves, or wait for the peer. */
@@ -239,12 +244,14 @@ void port_link_check(struct port *p)
 				p); /* some devices have descriptors only once a peer is there */
 		} else {
 			p->st.link_downs++;
+			p->patience_ns = RESTART_NS;
 			port_tx_drop_all(p);
 		}
 		log_info("port %s: link %s", p->name, up ? "up" : "down");
 		return;
 	}
-	if (!up && (!p->started || connects_at_start(p)) && now - p->link_since_ns >= RESTART_NS) {
+	if (!up && (!p->started || connects_at_start(p)) &&
+		now - p->link_since_ns >= p->patience_ns) {
 		device_restart(p);
 		p->link_since_ns = now;
 	}

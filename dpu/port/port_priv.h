@@ -38,6 +38,7 @@ struct port {
 	bool started;
 	bool link_up;
 	uint64_t link_since_ns;
+	uint64_t patience_ns; /* with a link that is down, before the device is restarted */
 
 	const struct port_filter *filter;
 	void *filter_arg;

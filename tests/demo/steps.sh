@@ -15,7 +15,7 @@ DEVICES=(
 	"mix1 /dev/ecpool0 protect"
 	"mix1 /dev/normal0 plain"
 )
-IO_SIZE=${DEMO_IO_SIZE:-16M}
+IO_SIZE=${DEMO_IO_SIZE:-12M}
 DATA_FLASH=f0 LOST=(f0 f1 f2) INTER_FLASH=f7
 CARD_IP=10.1.0.1 # the same on every VF: the VM is the port
 
@@ -234,6 +234,7 @@ kill_card() {
 
 card_serves() {
 	local dev=/dev/ecpool0
+	tp_heal
 	io web1 $dev read --count 1 --bs 4k
 }
 

@@ -103,6 +103,10 @@ io vm2 write --seed 6 --bs 16k --depth 8 --time-limit 6 --reconnect 60 --verify 
 sleep 1.5
 tp_end card KILL
 card_start
+while kill -0 $two 2>/dev/null; do
+	tp_heal
+	sleep 0.5
+done
 wait $two
 ok $? "I/O outlives a card that is killed and started again"
 [ "$(jq .reconnects "$TP_DIR/io.vm2")" -ge 1 ]

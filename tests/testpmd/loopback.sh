@@ -128,7 +128,11 @@ t "and new ones work" echo_through vm1 8009 "$TP_DIR/data1"
 # ---- the card goes and comes back
 tp_end card KILL
 card_start
-t "a card killed with SIGKILL attaches again" tp_wait 15 links_up
+attached() {
+	tp_heal
+	links_up
+}
+t "a card killed with SIGKILL attaches again" tp_wait 15 attached
 SECONDS=0
 trap '' PIPE
 echo stale >&$held 2>/dev/null
