@@ -56,13 +56,16 @@ int scheme_fit(struct stripelog *log, struct ec_scheme scheme, int excluded, uin
 
 struct log_key *key_get(struct stripelog *log, struct ec_scheme scheme, int excluded)
 {
-	struct log_key *key;
+	struct log_key *key = log->last_key;
 
+	if (key && key->scheme.k == scheme.k && key->scheme.m == scheme.m &&
+		key->excluded == excluded)
+		return key;
 	for (uint32_t i = 0; i < log->nkeys; i++) {
 		key = &log->keys[i];
 		if (key->scheme.k == scheme.k && key->scheme.m == scheme.m &&
 			key->excluded == excluded)
-			return key;
+			return log->last_key = key;
 	}
 	if (log->nkeys == KEYS_MAX)
 		return NULL;
@@ -343,6 +346,7 @@ int group_place(struct stripelog *log, struct append_op *op)
 			.off = g->members[j].off};
 		g->members[j].off += len;
 		g->room -= len;
+		g->frag_max = MAX(g->frag_max, len);
 		op->devs |= 1ull << g->members[j].dev;
 	}
 	h->nonce = g->nonce;

@@ -97,6 +97,7 @@ struct group {
 		uint32_t off; /* append pointer */
 	} members[FRAGS_MAX];
 	uint64_t room; /* bytes left on all members */
+	uint32_t frag_max; /* largest fragment so far: append pointers are no further apart */
 	uint32_t hdr_pending;
 	struct append_list waiters;
 	struct logio hdr_io[FRAGS_MAX];
@@ -113,8 +114,13 @@ struct log_key {
 	uint64_t reserved; /* blocks promised and not yet appended */
 	uint64_t *plans; /* groups the promises need beyond the open one: a bit per device */
 	uint32_t nplans, plans_cap;
-	uint32_t groups_left; /* cache of space.c, valid for ... */
+	uint32_t groups_left; /* caches of space.c, valid for ... */
 	uint64_t groups_version;
+	struct {
+		uint64_t block; /* sizes for promises of up to 1 << index blocks */
+		uint32_t frag;
+	} easy[11];
+	uint64_t easy_version[11];
 };
 #define KEYS_MAX 512u
 
@@ -188,6 +194,7 @@ struct stripelog {
 
 	struct log_key keys[KEYS_MAX];
 	uint32_t nkeys;
+	struct log_key *last_key;
 	LIST_HEAD(, group) groups;
 	uint32_t groups_opened; /* in this epoch */
 	uint32_t held[POOL_DEVS_MAX]; /* segments in plans */

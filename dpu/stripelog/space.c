@@ -215,6 +215,31 @@ unsigned int space_place(struct stripelog *log, struct log_key *key, unsigned in
 
 /* ---- promises ----------------------------------------------------------------------------------------------- */
 
+/*
+ * The usual case in few steps: the open group has room to spare. Sizes are remembered for promises of up to a power of two of blocks, as long
+ * as no device and no segment changed; what this leaves undecided is counted properly.
+ */
+static bool promise_easy(struct stripelog *log, struct log_key *key, uint64_t blocks)
+{
+	const struct group *g = key->open;
+	unsigned int i = blocks > 1 ? 64 - (unsigned int)__builtin_clzll(blocks - 1) : 0;
+	uint64_t version = pool_room_version(log->pool) + 1, waste;
+
+	if (!g || g->closed || i >= ARRAY_LEN(key->easy))
+		return false;
+	if (key->easy_version[i] != version) {
+		struct sizes s;
+
+		if (sizes_of(log, key, 1ull << i, &s) < 0 || !open_bytes(log, key, &s))
+			return false;
+		key->easy[i].block = s.block;
+		key->easy[i].frag = (uint32_t)s.frag;
+		key->easy_version[i] = version;
+	}
+	waste = g->n * ((uint64_t)key->easy[i].frag + MAX(key->easy[i].frag, g->frag_max));
+	return g->room > waste && g->room - waste >= blocks * key->easy[i].block;
+}
+
 int stripelog_reserve(
 	struct stripelog *log, struct ec_scheme scheme, int excluded_dev, uint32_t nblocks)
 {
@@ -226,6 +251,10 @@ int stripelog_reserve(
 		return -EINVAL;
 	if (!key)
 		return -ENOSPC;
+	if (promise_easy(log, key, key->reserved + nblocks)) {
+		key->reserved += nblocks;
+		return 0;
+	}
 	rc = groups_needed(log, key, key->reserved + nblocks, &need);
 	if (rc < 0)
 		return rc;
