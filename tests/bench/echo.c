@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,7 @@ void bench_echo_server(const char *addr)
 		bench_die("listen", errno);
 	printf("ready %u\n", ntohs(sa.sin_port));
 	fflush(stdout);
+	signal(SIGPIPE, SIG_IGN); /* a client may leave with answers on their way */
 	for (;;) {
 		int fd = accept(l, NULL, NULL);
 		ssize_t n;
