@@ -233,8 +233,8 @@ struct nvme_id_ns {
 	uint8_t nguid[16];
 	uint8_t eui64[8];
 	struct nvme_lbaf lbaf[64];
-	uint8_t rsvd384[3456];
-	uint8_t vs[256];
+	le64 lbstm;
+	uint8_t vs[3704];
 };
 static_assert(sizeof(struct nvme_id_ns) == 4096, "identify namespace");
 static_assert(offsetof(struct nvme_id_ns, nguid) == 104, "identify namespace");
