@@ -113,6 +113,47 @@ is "$(j '.nodes[] | select(.node == "n2").state' apply -f <(doc 1G))" applied "t
 is "$(j '.items[0].card.path' device show --node n2)" /dev/a "with its device"
 kill "$more_pids"
 
+# many at once
+first=$(j .version table show --node n1)
+pids=()
+for i in 1 2 3 4 5 6 7 8; do
+	"$BIN/parapet" vm set web1 --node n1 --cores $((10 + i)) >/dev/null &
+	pids+=($!)
+done
+bad=0
+for i in "${pids[@]}"; do wait "$i" || bad=$((bad + 1)); done
+is "$bad" 0 "eight changes at once all succeed"
+is "$(j .version table show --node n1)" $((first + 8)) "each as a version of its own"
+is "$(j '.items[0] | .version == .card_version' status --node n1)" true "and the card has the last"
+pids=()
+for i in 1 2 3 4 5 6 7 8; do
+	"$BIN/parapet" vm set web1 --node n1 --cores $((20 + i)) --base $((first + 8)) >/dev/null 2>&1 &
+	pids+=($!)
+done
+good=0
+for i in "${pids[@]}"; do wait "$i" && good=$((good + 1)); done
+is "$good" 1 "of eight changes from the same version one succeeds"
+
+# a card that hangs
+kill -STOP "$twin_pid"
+is "$(j '.nodes[] | select(.node == "n1").state' vm set web1 --node n1 --cores 2)" pending "a card that hangs is a card that is not there"
+kill -CONT "$twin_pid"
+wait_until sh -c "'$BIN/parapet' --json status --node n1 | jq -e '.items[0] | .connected and .version == .card_version'"
+ok $? "until it wakes up"
+
+# the agent's store is lost, the card is not
+stop_agent
+rm -f "$dir"/agent.db*
+start_agent
+p node add n1 --address "$card" >/dev/null
+for i in 0 1 2; do p flash add f$i --address mem:1G --domain d$i >/dev/null; done
+wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].connected'"
+p pool create --ec 2+1 >/dev/null
+is "$(j '.items[0].state' status)" problem "an agent that knows nothing does not overwrite a card that does"
+t "it adopts" p table fetch --adopt
+is "$(j '.items[0].cores' vm show)" 2 "what the card has"
+is "$(j '.items[0].state' status)" in-sync "and they agree"
+
 # following events
 "$BIN/parapet" --json events --follow >"$dir/events" &
 more_pids=$!
