@@ -6,6 +6,14 @@
 #include "common/base/util.h"
 #include "dpu/volume/map.h"
 
+static uint32_t seed;
+
+static int any(void)
+{
+	seed = seed * 1664525u + 1013904223u;
+	return (int)(seed >> 8);
+}
+
 enum { BLOCKS = 5000 };
 
 static uint64_t put_total;
@@ -53,23 +61,23 @@ static void the_map_agrees_with_a_plain_array(void **state)
 	struct map_mem *mm;
 	struct map *m;
 
-	srand(11);
+	seed = 11;
 	put_total = 0;
 	memset(put_by_ref, 0, sizeof(put_by_ref));
 	assert_int_equal(map_mem_open(8 << 20, &mm), 0);
 	assert_int_equal(map_open(mm, BLOCKS, &m), 0);
 	for (int step = 0; step < 20000; step++) {
-		first = (uint64_t)(rand() % BLOCKS);
-		if (rand() % 20) {
-			e = (struct map_entry){.crc = (uint32_t)rand(),
-				.ref = rand() % 64,
-				.pos = rand() % (MAP_POS_MAX + 1),
-				.state = BLOCK_ZERO + rand() % 5};
+		first = (uint64_t)(any() % BLOCKS);
+		if (any() % 20) {
+			e = (struct map_entry){.crc = (uint32_t)any(),
+				.ref = any() % 64,
+				.pos = any() % (MAP_POS_MAX + 1),
+				.state = BLOCK_ZERO + any() % 5};
 			set(m, first, e);
 			ref[first] = e;
 			continue;
 		}
-		n = 1 + (uint64_t)(rand() % 1600);
+		n = 1 + (uint64_t)(any() % 1600);
 		n = MIN(n, BLOCKS - first);
 		for (uint64_t b = first; b < first + n; b++) {
 			if (map_in_log(ref[b].state)) {

@@ -5,6 +5,14 @@
 #include "common/base/util.h"
 #include "dpu/volume/lock.h"
 
+static uint32_t seed;
+
+static int any(void)
+{
+	seed = seed * 1664525u + 1013904223u;
+	return (int)(seed >> 8);
+}
+
 struct node {
 	struct range_lock l;
 	bool used, granted;
@@ -100,20 +108,20 @@ static void a_random_mix_is_granted_exactly_in_order_of_arrival(void **state)
 	unsigned int order = 0;
 	uint64_t waited = 0;
 
-	srand(7);
+	seed = 7;
 	range_locks_init(&ls);
 	for (int step = 0; step < 60000; step++) {
-		struct node *x = &n[rand() % N];
+		struct node *x = &n[any() % N];
 		/* Regions collide both truly and by hash. */
-		uint64_t first = (uint64_t)(rand() % 3) * RANGE_REGION_BLOCKS * RANGE_BUCKETS +
-				 (uint64_t)(rand() % 1500);
-		uint64_t len = rand() % 10 ? 1 + rand() % 300 : 1 + rand() % 60000;
+		uint64_t first = (uint64_t)(any() % 3) * RANGE_REGION_BLOCKS * RANGE_BUCKETS +
+				 (uint64_t)(any() % 1500);
+		uint64_t len = any() % 10 ? 1 + any() % 300 : 1 + any() % 60000;
 
 		if (x->used && x->granted) {
 			x->used = false;
 			range_unlock(&ls, &x->l);
 		} else if (!x->used) {
-			take(&ls, x, first, len, rand() % 2);
+			take(&ls, x, first, len, any() % 2);
 			x->order = order++;
 			waited += !x->granted;
 		}
