@@ -116,6 +116,8 @@ static int check_cfg(struct store *s, const struct volume_cfg *c, struct err *er
 	if (volume_find(s, c->name))
 		return err_set(err, -EEXIST, c->name, NULL, "there is such a volume already");
 	rc = check_size(c->name, c->size_bytes, err);
+	if (rc == 0)
+		rc = check_devs(s, c->name, c->data_dev, c->intermediate_dev, err);
 	if (rc < 0)
 		return rc;
 	if (c->block_bytes != 512 && c->block_bytes != IO_BLOCK_BYTES)
@@ -131,7 +133,7 @@ static int check_cfg(struct store *s, const struct volume_cfg *c, struct err *er
 		return err_set(err, -EINVAL, c->name, "ec",
 			"%u+%u is wider than the pool of %u devices", c->scheme.k, c->scheme.m,
 			pool_ndevs(s->pool));
-	return check_devs(s, c->name, c->data_dev, c->intermediate_dev, err);
+	return 0;
 }
 
 uint32_t volume_default_block_bytes(const struct store *s, int data_dev)
