@@ -131,7 +131,7 @@ static int op_shape(struct append_op *op)
 	op->h.nrecords = records_of(op);
 	op->h.len_bytes = frag_hdr_bytes(frag_count(&op->h), op->h.nextents, op->h.geo.nblocks,
 		op->h.geo.rows, rec_bytes, log->block_bytes);
-	log->stats.short_stripes += is_short;
+	op->is_short = is_short;
 	return op->h.len_bytes ? 0 : -EINVAL;
 }
 
@@ -509,6 +509,7 @@ static void op_written_all(struct append_op *op)
 	for (uint32_t i = 0; i < op->nvoids; i++)
 		mark_written(log, op->voids[i], op->devs);
 	log->stats.records += op->h.nrecords;
+	log->stats.short_stripes += op->is_short;
 	if (op->h.geo.nblocks) {
 		log->stats.stripes++;
 		log->stats.stripes_by_width[op->h.geo.k]++;

@@ -143,6 +143,7 @@ struct append_op {
 	uint32_t attempts;
 	bool failed; /* a fragment write of this round did */
 	bool placed, has_ref;
+	bool is_short; /* fewer copies or parity than asked for */
 	bool voiding; /* the stripe cannot be had; a record that says so is being appended */
 	bool windowed; /* stored straight into flash memory */
 	enum io_status status; /* to end with */
@@ -223,7 +224,7 @@ struct stripelog {
 	struct read_op *read_ops;
 	struct read_list free_reads, read_waiters;
 	struct arena read_mem;
-	uint32_t max_reads;
+	uint32_t max_reads, reads_inflight;
 
 	struct scan *scan; /* between stripelog_scan() and stripelog_recover() */
 	struct stripelog_stats stats;

@@ -41,6 +41,7 @@ void read_end(struct read_op *op)
 	r->bad_map = op->lost;
 	r->priv = NULL;
 	TAILQ_INSERT_HEAD(&log->free_reads, op, link);
+	log->reads_inflight--;
 	r->done_fn(r, op->lost ? IO_ERR_MEDIA : IO_OK);
 }
 
@@ -156,6 +157,7 @@ int stripelog_read(struct stripelog *log, struct stripe_read *r)
 	if (!op)
 		return -EAGAIN;
 	TAILQ_REMOVE(&log->free_reads, op, link);
+	log->reads_inflight++;
 	memset(op, 0, offsetof(struct read_op, runs));
 	op->log = log;
 	op->r = r;

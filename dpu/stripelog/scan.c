@@ -20,7 +20,7 @@
 #include "dpu/core/mem.h"
 
 #define WALKERS    32u
-#define WALK_BYTES (256u << 10) /* a walker's buffer; at least FRAG_HDR_MAX */
+#define WALK_BYTES (128u << 10) /* a walker's buffer; at least FRAG_HDR_MAX */
 #define PEEK_BYTES 4096u
 
 struct walker;
@@ -98,31 +98,43 @@ static bool walk_idle(void *arg)
 	return ((struct walk *)arg)->active == 0;
 }
 
+static int walkers_open(struct scan *s)
+{
+	s->walkers = calloc(WALKERS, sizeof(*s->walkers));
+	s->walk_mem = mem_alloc((size_t)WALKERS * WALK_BYTES);
+	s->walk_crcs = calloc((size_t)WALKERS * EC_BLOCKS_MAX, sizeof(*s->walk_crcs));
+	if (!s->walkers || !s->walk_mem || !s->walk_crcs)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < WALKERS; i++) {
+		s->walkers[i].buf = s->walk_mem + (size_t)i * WALK_BYTES;
+		s->walkers[i].crcs = s->walk_crcs + (size_t)i * EC_BLOCKS_MAX;
+	}
+	return 0;
+}
+
+static void walkers_close(struct scan *s)
+{
+	if (s->walk_mem)
+		mem_free(s->walk_mem, (size_t)WALKERS * WALK_BYTES);
+	free(s->walk_crcs);
+	free(s->walkers);
+	s->walk_mem = NULL;
+	s->walk_crcs = NULL;
+	s->walkers = NULL;
+}
+
 static int walk_run(struct scan *s, struct walk *walk)
 {
-	struct walker *ws = calloc(WALKERS, sizeof(*ws));
-	uint8_t *mem = mem_alloc((size_t)WALKERS * WALK_BYTES);
-	le32 *crcs = calloc((size_t)WALKERS * EC_BLOCKS_MAX, sizeof(*crcs));
-	int rc = -ENOMEM;
+	int rc;
 
 	walk->s = s;
-	if (ws && mem && crcs) {
-		walk->active = WALKERS;
-		for (unsigned int i = 0; i < WALKERS; i++) {
-			ws[i].walk = walk;
-			ws[i].buf = mem + (size_t)i * WALK_BYTES;
-			ws[i].crcs = crcs + (size_t)i * EC_BLOCKS_MAX;
-			walker_next(&ws[i]);
-		}
-		rc = shard_wait(s->log->sh, walk_idle, walk, 0);
-		if (rc == 0 && s->nomem)
-			rc = -ENOMEM;
+	walk->active = WALKERS;
+	for (unsigned int i = 0; i < WALKERS; i++) {
+		s->walkers[i].walk = walk;
+		walker_next(&s->walkers[i]);
 	}
-	if (mem)
-		mem_free(mem, (size_t)WALKERS * WALK_BYTES);
-	free(crcs);
-	free(ws);
-	return rc;
+	rc = shard_wait(s->log->sh, walk_idle, walk, 0);
+	return rc == 0 && s->nomem ? -ENOMEM : rc;
 }
 
 /* ---- 1: segment headers ------------------------------------------------------------------------------------- */
@@ -638,11 +650,14 @@ int stripelog_scan(struct stripelog *log, const struct stripelog_visitor *v, str
 	if (!s)
 		return err_set(err, -ENOMEM, "stripe log", NULL, "no memory");
 	s->log = log;
-	rc = scan_read(s);
+	rc = walkers_open(s);
+	if (rc == 0)
+		rc = scan_read(s);
 	if (rc == 0)
 		rc = judge_verdicts(s);
 	if (rc == 0)
 		rc = scan_verify(s);
+	walkers_close(s);
 	if (rc == 0)
 		rc = judge_all(s);
 	if (rc == 0)

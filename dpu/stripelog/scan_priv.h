@@ -85,6 +85,7 @@ struct verdict {
 	uint32_t nranges;
 };
 
+struct walker;
 struct scan {
 	struct stripelog *log;
 	struct scan_group *groups;
@@ -97,6 +98,9 @@ struct scan {
 	uint64_t marks[256]; /* by shard, from headers of those epochs */
 	uint64_t max_number[256];
 	bool nomem;
+	struct walker *walkers; /* while it reads */
+	uint8_t *walk_mem;
+	le32 *walk_crcs;
 };
 
 /* scan.c */

@@ -85,10 +85,24 @@ int stripelog_open(const struct stripelog_cfg *cfg, struct stripelog **out)
 	return 0;
 }
 
+/* The log does some I/O of its own accord: headers of groups, flushes that move the watermark. */
+static bool log_idle(void *arg)
+{
+	const struct stripelog *log = arg;
+	const struct group *g;
+
+	LIST_FOREACH (g, &log->groups, link) {
+		if (g->hdr_pending)
+			return false;
+	}
+	return TAILQ_EMPTY(&log->flushes);
+}
+
 void stripelog_close(struct stripelog *log)
 {
-	assert(!log->inflight && TAILQ_EMPTY(&log->flushes));
+	assert(!log->inflight && !log->reads_inflight);
 	groups_close_all(log);
+	shard_wait(log->sh, log_idle, log, 0);
 	poller_del(log->sh, &log->poller);
 	shard_undefer(log->sh, &log->flush_task);
 	log_free(log);

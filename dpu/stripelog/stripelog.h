@@ -29,7 +29,8 @@ struct stripelog_cfg {
 };
 
 int stripelog_open(const struct stripelog_cfg *cfg, struct stripelog **out);
-void stripelog_close(struct stripelog *log); /* nothing in flight */
+void stripelog_close(
+	struct stripelog *log); /* nothing of the caller's in flight; waits for the log's own I/O */
 
 /* A run of blocks of a volume in a stripe, in stripe order. Sequences decide what is newest (per volume). */
 struct stripe_extent {

@@ -431,6 +431,140 @@ static void a_full_log_is_found_again(void **state)
 	free(m);
 }
 
+/* A device that was away while others went on comes back: what it missed, and what was voided, stays so. */
+static void a_device_that_was_away_is_believed_only_where_it_is_right(void **state)
+{
+	struct vmap *m = malloc(sizeof(*m));
+	struct bed b = fresh(BED_4_2, m);
+
+	for (uint32_t i = 0; i < 20; i++)
+		bed_put(&b, i * 40, 20, 1);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_int_equal(bed_record(&b, i), IO_OK);
+	assert_int_equal(bed_flush(&b), IO_OK);
+	bed_stop(&b);
+	for (unsigned int round = 0; round < 8; round++) {
+		uint32_t version = round + 2;
+
+		open_all(&b, 1u << round, m);
+		assert_int_equal(m->lost_committed, 0);
+		for (uint32_t i = 0; i < 20; i++) {
+			assert_int_equal(version_of(&b, m, i * 40 + 19), version - 1);
+			assert_true(m->records[i] > 0);
+			bed_put(&b, i * 40, 20, version);
+		}
+		assert_int_equal(bed_flush(&b), IO_OK);
+		bed_stop(&b);
+	}
+	open_all(&b, 0, m);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_int_equal(version_of(&b, m, i * 40), 9);
+	bed_close(&b);
+	free(m);
+}
+
+/* Flips `n` random bits in the log segments of a closed device. */
+static void flip_bits(struct bed *b, unsigned int dev, unsigned int n)
+{
+	struct flash *f = bed_flash(b, dev);
+	uint8_t buf[512];
+
+	for (unsigned int i = 0; i < n; i++) {
+		uint64_t off = POOL_SEGMENT_MIN +
+			       shard_random(b->sh) % (6ull * POOL_SEGMENT_MIN) / 512 * 512;
+
+		/* Half of them where headers are. */
+		if (i % 2)
+			off = off / POOL_SEGMENT_MIN * POOL_SEGMENT_MIN +
+			      shard_random(b->sh) % 128 * 512;
+		assert_int_equal(flash_rw_sync(f, FLASH_READ, off, buf, 512), 0);
+		buf[shard_random(b->sh) % 512] ^= (uint8_t)(1u << shard_random(b->sh) % 8);
+		assert_int_equal(flash_rw_sync(f, FLASH_WRITE, off, buf, 512), 0);
+	}
+	assert_int_equal(flash_rw_sync(f, FLASH_FLUSH, 0, NULL, 0), 0);
+	flash_close(f);
+}
+
+/* Rotten bits on two devices: everything is there. On all of them: what is read is right, or is not read. */
+static void rotten_bits_never_become_data(void **state)
+{
+	unsigned int unread = 0, decoded = 0;
+
+	for (uint64_t seed = 1; seed <= 16; seed++) {
+		struct vmap *m = malloc(sizeof(*m));
+		struct bed_cfg cfg = BED_4_2;
+		struct stripelog_stats st;
+		bool all = seed % 2;
+		struct bed b;
+
+		cfg.seed = seed;
+		b = fresh(cfg, m);
+		for (uint32_t i = 0; i < 60; i++)
+			bed_put(&b, i * 40, 1 + i * 11 % 40, 1);
+		assert_int_equal(bed_flush(&b), IO_OK);
+		bed_put(&b, 60 * 40, 40, 1);
+		assert_int_equal(bed_flush(&b), IO_OK);
+		bed_stop(&b);
+		for (unsigned int d = 0; d < cfg.ndevs; d++) {
+			if (all || d == seed % 8 || d == seed / 2 % 8)
+				flip_bits(&b, d, all ? 400 : 2000);
+		}
+		open_all(&b, 0, m);
+		for (uint32_t i = 0; i < 60; i++) {
+			uint32_t n = 1 + i * 11 % 40;
+
+			for (uint32_t at = 0; at < n; at += 7) {
+				const struct vblock *v = &m->blk[i * 40 + at];
+
+				if (!all)
+					assert_int_equal(version_of(&b, m, i * 40 + at), 1);
+				else if (!v->mapped)
+					unread++;
+				else if (bed_get(&b, v->ref, i * 40, v->pos, 1, 1, NULL) != IO_OK)
+					unread++;
+			}
+		}
+		stripelog_stats(b.log, &st);
+		decoded += st.decoded_blocks > 0;
+		bed_close(&b);
+		free(m);
+	}
+	assert_true(unread > 0);
+	assert_true(decoded > 8);
+}
+
+/* More stripes above the watermark, with more holes, than one record of a verdict can name. */
+static void a_verdict_of_many_parts_is_one_verdict(void **state)
+{
+	struct vmap *m = malloc(sizeof(*m));
+	struct bed_cfg cfg = BED_4_2;
+	uint8_t verdict[1500];
+	unsigned int kept = 0;
+	struct bed b;
+
+	cfg.size_mib = 64;
+	b = fresh(cfg, m);
+	for (uint32_t i = 0; i < 1500; i++)
+		bed_put(&b, i, 1, 1);
+	power_cut(&b);
+	bed_stop(&b);
+	open_all(&b, 0, m);
+	for (uint32_t i = 0; i < 1500; i++) {
+		verdict[i] = (uint8_t)version_of(&b, m, i);
+		kept += verdict[i];
+	}
+	assert_true(kept > 100 && kept < 1500);
+	for (unsigned int round = 0; round < 2; round++) {
+		power_cut(&b);
+		bed_stop(&b);
+		open_all(&b, 1u << (round * 3), m);
+		for (uint32_t i = 0; i < 1500; i++)
+			assert_int_equal(version_of(&b, m, i), verdict[i]);
+	}
+	bed_close(&b);
+	free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,6 +576,9 @@ int main(void)
 		cmocka_unit_test(a_write_nobody_completed_is_no_loss),
 		cmocka_unit_test(payload_that_looks_like_a_header_is_payload),
 		cmocka_unit_test(a_full_log_is_found_again),
+		cmocka_unit_test(a_device_that_was_away_is_believed_only_where_it_is_right),
+		cmocka_unit_test(rotten_bits_never_become_data),
+		cmocka_unit_test(a_verdict_of_many_parts_is_one_verdict),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
