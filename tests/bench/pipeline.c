@@ -73,4 +73,5 @@ void bench_pipeline(void)
 	compare("protected.64k.bare", true, 64u << 10, bare_protected, 0.75);
 	compare("protected.4k.bare", true, 4096, bare_protected, 0.5);
 	compare("plain.4k.copy", false, 4096, bare_copy, 0);
+	flash_mem_forget(NULL);
 }
