@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/base/util.h"
 
@@ -424,6 +426,28 @@ static void a_listener_may_go_before_its_streams(void **state)
 	until_bytes(f, &f->server, 1);
 }
 
+static bool is_accepted(void *arg)
+{
+	return ((struct fixture *)arg)->naccepted;
+}
+
+static void running_out_of_descriptors_only_delays_a_connection(void **state)
+{
+	struct fixture *f = *state;
+	int fd = bare_client(f);
+	struct rlimit old, none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = old;
+	none.rlim_cur = (rlim_t)fd + 1; /* every number below is taken, or made so */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	rounds(f, 500);
+	assert_int_equal(f->naccepted, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(shard_wait(f->sh, is_accepted, f, 20000000000u), 0);
+	close(fd);
+}
+
 static void a_failed_connect_is_told_as_closed(void **state)
 {
 	struct fixture *f = *state;
@@ -486,6 +510,7 @@ int main(void)
 		T(connections_beyond_the_cap_are_refused_and_counted),
 		T(a_refusing_owner_resets_the_peer),
 		T(a_listener_may_go_before_its_streams),
+		T(running_out_of_descriptors_only_delays_a_connection),
 		T(a_failed_connect_is_told_as_closed),
 		T(wrong_addresses_are_refused_with_a_reason),
 		T(borrowing_is_not_offered_by_sockets),

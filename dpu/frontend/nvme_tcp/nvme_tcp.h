@@ -6,7 +6,8 @@
  *
  * Implements NVM Express Base 2.0, NVM Command Set 1.0, TCP Transport 1.0: I/O and discovery controllers, several I/O
  * queues, in-capsule data and R2T, header and data digests. Memory is bounded: buffers are per VM and allocated in
- * nvme_tcp_vm_add(), commands per queue at its Connect; load beyond them closes the peer's TCP window.
+ * nvme_tcp_vm_add(), commands per queue at its Connect; load beyond them closes the peer's TCP window. Per VM: vm_buffer_bytes and
+ * 8 KiB * (max_conns + 128); per connection: 20 KiB and about 0.9 KiB per queue entry.
  *
  * Thread: everything on the shard's; nvme_tcp_vm_del() waits through shard_wait() and is for control context only.
  * Ownership: the target owns its VMs and the listeners and connections given to it. Volumes belong to the caller, who
