@@ -44,7 +44,7 @@ struct engine {
 	enum io_command command;
 	bool written_only; /* read back what was acknowledged */
 	uint64_t next, limit; /* commands begun; UINT64_MAX: until the time is over */
-	bool stop, lost, gone;
+	bool timed, stop, lost, gone;
 	struct piece *recent[RECHECK_MAX]; /* ring of acknowledged pieces */
 	uint64_t nrecent;
 	uint64_t recheck_next, recheck_end; /* of recent[], being looked at */
@@ -473,9 +473,8 @@ static int run_loop(struct engine *e)
 	e->next = e->recheck_next = e->recheck_end = 0;
 	shard_run_once(e->sh); /* the clock is as old as the last round */
 	start = shard_now_ns(e->sh);
-	if (e->limit == UINT64_MAX &&
-		timer_arm(e->sh, &e->time_limit, start + e->o->time_limit_s * NS_PER_S, time_over,
-			e) < 0)
+	if (e->timed && timer_arm(e->sh, &e->time_limit, start + e->o->time_limit_s * NS_PER_S,
+				time_over, e) < 0)
 		return -ENOMEM;
 	pump_later(e);
 	rc = shard_wait(e->sh, finished, e, 0);
@@ -489,10 +488,14 @@ static int run_loop(struct engine *e)
 enum io_exit engine_run(struct engine *e, enum io_command command)
 {
 	uint64_t once = command == CMD_FLUSH ? 1 : e->w.npieces;
+	int rc;
 
 	e->command = command;
-	e->limit = e->o->count ? e->o->count : e->o->time_limit_s ? UINT64_MAX : once;
-	return run_loop(e) < 0 ? EXIT_IO : verdict(e);
+	e->timed = e->o->time_limit_s;
+	e->limit = e->o->count ? e->o->count : e->timed ? UINT64_MAX : once;
+	rc = run_loop(e);
+	e->timed = false;
+	return rc < 0 ? EXIT_IO : verdict(e);
 }
 
 /* Beside the run proper: the report's figures stay those of the writes. */

@@ -28,7 +28,7 @@ static const char help[] =
 	"  --random               pieces in random order, each once per pass\n"
 	"  --count N              commands (default: every piece once); several passes raise the "
 	"generation\n"
-	"  --time-limit S         stop after S seconds, going round again meanwhile\n"
+	"  --time-limit S         stop after S seconds (or --count), going round again meanwhile\n"
 	"  --seed S               of data and order (1)\n"
 	"  --generation A[..B]    write: first generation; verify: those that are right (1)\n"
 	"  --depth N, --queues N  commands in flight per queue (32), I/O queues (1)\n"
