@@ -63,7 +63,7 @@ tp_clean_leftovers() {
 	local d
 	for d in "$TP_BASE"/[0-9]*; do
 		[ -d "$d" ] || continue
-		[ -e "$d/owner" ] && [ "$(awk '{print $22}' "/proc/${d##*/}/stat" 2>/dev/null)" = "$(cat "$d/owner")" ] && continue
+		[ -e "$d/owner" ] && ! tp_gone "${d##*/}" "$(cat "$d/owner")" && continue
 		tp_remove "$d"
 	done
 }
