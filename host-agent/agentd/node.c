@@ -316,16 +316,18 @@ static int node_start(struct agent *a, const json_t *o, struct err *e)
 		return err_set(e, rc, "node", "", "eventfd: %s", strerror(-rc));
 	}
 	pthread_mutex_init(&n->lock, NULL);
+	/* The thread asks for its own node at once: it must find it in the list. */
+	pthread_mutex_lock(&a->nodes_lock);
 	rc = pthread_create(&n->thread, NULL, node_main, n);
+	if (!rc)
+		LL_APPEND(a->nodes, n);
+	pthread_mutex_unlock(&a->nodes_lock);
 	if (rc) {
 		close(n->wake_fd);
 		pthread_mutex_destroy(&n->lock);
 		free(n);
 		return err_set(e, -rc, "node", "", "thread: %s", strerror(rc));
 	}
-	pthread_mutex_lock(&a->nodes_lock);
-	LL_APPEND(a->nodes, n);
-	pthread_mutex_unlock(&a->nodes_lock);
 	return 0;
 }
 
