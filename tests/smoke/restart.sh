@@ -27,7 +27,7 @@ is "$("$BIN/parapet" --json events | jq -s 'map(select(.kind == "pool-opened")) 
 	"it has heard of what happened meanwhile"
 
 # tables are swapped under I/O: every read is right, every write had one outcome
-"$BIN/parapet-io" write --addr "127.0.0.1:$((tcp + 1))" --nqn nqn.2026-01.test:web1 --size 16M --bs mixed --depth 32 \
+"$BIN/parapet-io" write --addr "127.0.0.1:$((tcp + 1))" --nqn nqn.2026-01.test:web1 --size 16M --bs 4k --depth 16 \
 	--time-limit 5 --verify --json >"$dir/swap.json" 2>"$dir/swap.err" &
 io_pid=$!
 more_pids=$io_pid
@@ -37,7 +37,7 @@ for i in $(seq 40); do
 done
 wait $io_pid
 ok $? "a device is written and verified while its policy changes $i times"
-cat "$dir/swap.err"
+sed 's/^/# io: /' "$dir/swap.err" "$dir/swap.json"
 plain=$(stat_of 'vm web1' writes.plain) protect=$(stat_of 'vm web1' writes.protect)
 echo "# plain $plain protect $protect"
 [ "$plain" -gt 0 ] && [ "$protect" -gt 0 ]
@@ -52,6 +52,7 @@ kill -9 "$agent_pid"
 wait "$agent_pid" 2>/dev/null
 wait $io_pid
 ok $? "an agent that is killed disturbs no I/O"
+sed 's/^/# io: /' "$dir/io2"
 start_agent
 in_sync
 ok $? "and finds its card again"

@@ -61,4 +61,8 @@ io() { # COMMAND VM N OPTIONS...
 stat_of() { # OBJECT NAME
 	j ".stats[] | select(.object == \"$1\" and .name == \"$2\") | .value" stats
 }
-in_sync() { wait_until state_is in-sync; }
+in_sync() {
+	wait_until state_is in-sync && return 0
+	p status | sed 's/^/# /'
+	return 1
+}
