@@ -199,6 +199,27 @@ static int device_ec_fits(struct change *c, const json_t *d, struct err *e)
 	return 0;
 }
 
+/* One card has one node. */
+static int node_address_free(struct change *c, const json_t *in, struct err *e)
+{
+	json_t *filter, *list = NULL;
+	char object[96];
+	int rc;
+
+	if (!json_is_string(json_object_get(in, "address")))
+		return 0;
+	filter = json_pack("{s:O}", "address", json_object_get(in, "address"));
+	rc = filter ? store_list(c->s, &noun_node, filter, &list, e) : no_memory(e);
+	store_object_name(&noun_node, in, object, sizeof(object));
+	if (!rc && json_array_size(list) &&
+		strcmp(text_of(json_array_get(list, 0), "name"), text_of(in, "name")) != 0)
+		rc = err_set(e, -EEXIST, object, "address", "node %s has the same address",
+			text_of(json_array_get(list, 0), "name"));
+	json_decref(list);
+	json_decref(filter);
+	return rc;
+}
+
 static int flash_address_free(struct change *c, const json_t *f, struct err *e)
 {
 	json_t *filter = json_pack(
@@ -256,6 +277,8 @@ int change_add(struct change *c, const struct noun *n, const json_t *in, struct 
 		rc = give_number(c, n, o, e);
 	if (!rc && n == &noun_row)
 		fill_row_key(o);
+	if (!rc && n == &noun_node)
+		rc = node_address_free(c, o, e);
 	if (!rc && n == &noun_flash) {
 		rc = flash_may_change(c, o, "added", e);
 		if (!rc)
@@ -332,6 +355,8 @@ int change_set(struct change *c, const struct noun *n, const json_t *in, struct 
 			json_object_set(have, "ec", json_object_get(diff, "ec"));
 			rc = pool_fits(c, have, e);
 		}
+		if (!rc && n == &noun_node)
+			rc = node_address_free(c, clean, e);
 		if (!rc)
 			rc = store_set(c->s, n, clean, diff, e);
 		if (!rc)

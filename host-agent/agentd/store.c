@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -97,24 +98,38 @@ static int create_tables(struct store *s, struct err *e)
 	return rc;
 }
 
-static int format_of(struct store *s, int *version, struct err *e)
+static int pragma_of(struct store *s, const char *sql, int *value, struct err *e)
 {
 	autostmt sqlite3_stmt *st = NULL;
-	int rc = sql_prepare(s, "PRAGMA user_version", &st, e);
+	int rc = sql_prepare(s, sql, &st, e);
 
 	if (rc < 0)
 		return rc;
 	if (sqlite3_step(st) != SQLITE_ROW)
-		return sql_error(s, "user_version", e);
-	*version = sqlite3_column_int(st, 0);
+		return sql_error(s, sql, e);
+	*value = sqlite3_column_int(st, 0);
 	return 0;
+}
+
+static int format_of(struct store *s, int *version, struct err *e)
+{
+	return pragma_of(s, "PRAGMA user_version", version, e);
+}
+
+int store_id(struct store *s, uint32_t *id, struct err *e)
+{
+	int value = 0;
+	int rc = pragma_of(s, "PRAGMA application_id", &value, e);
+
+	*id = (uint32_t)value;
+	return rc;
 }
 
 /* A new file gets its tables; two who open it at once must not both make them. */
 static int create_format(struct store *s, struct err *e)
 {
 	struct sql q = {.len = 0};
-	int version = 0;
+	int version = 0, id;
 	int rc = store_begin(s, e);
 
 	if (rc < 0)
@@ -122,7 +137,10 @@ static int create_format(struct store *s, struct err *e)
 	rc = format_of(s, &version, e);
 	if (!rc && version == 0) {
 		rc = create_tables(s, e);
-		sql_add(&q, "PRAGMA user_version = %d", STORE_VERSION);
+		if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+			id = (int)time(NULL);
+		sql_add(&q, "PRAGMA application_id = %d; PRAGMA user_version = %d", id | 1,
+			STORE_VERSION);
 		if (!rc)
 			rc = sql_exec(s, q.text, e);
 	}

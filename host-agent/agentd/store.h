@@ -24,6 +24,9 @@ struct store;
 int store_open(const char *path, struct store **out, struct err *e);
 void store_close(struct store *s);
 
+/* A number that tells this file's agent from others, made with the file. */
+int store_id(struct store *s, uint32_t *id, struct err *e);
+
 /* One write transaction at a time per file; begin waits for another's end (up to 30 s). */
 int store_begin(struct store *s, struct err *e);
 int store_commit(struct store *s, struct err *e);

@@ -285,6 +285,16 @@ static void keep_remarks(struct sync *y, const Parapet__TablesApplied *applied)
 	}
 }
 
+/* What our pushes end their author with, so that they are known again. */
+static int our_mark(struct sync *y, char *buf, size_t size)
+{
+	uint32_t id = 0;
+	int rc = store_id(y->s, &id, y->e);
+
+	snprintf(buf, size, "(agent %08x)", id);
+	return rc;
+}
+
 static int send_tables(struct sync *y, const json_t *body, uint64_t version, uint64_t base,
 	const char *author, bool check_only)
 {
@@ -292,8 +302,12 @@ static int send_tables(struct sync *y, const json_t *body, uint64_t version, uin
 	Parapet__TablesPush push = PARAPET__TABLES_PUSH__INIT;
 	struct tables_message msg;
 	struct rpc_msg reply;
-	int rc = tables_message(body, version, author, &msg, y->e);
+	char mark[32], marked[160];
+	int rc = our_mark(y, mark, sizeof(mark));
 
+	snprintf(marked, sizeof(marked), "%.110s %s", author ? author : "", mark);
+	if (!rc)
+		rc = tables_message(body, version, marked, &msg, y->e);
 	if (rc < 0)
 		return rc;
 	req.op_case = PARAPET__REQUEST__OP_TABLES_PUSH;
@@ -313,16 +327,26 @@ static int send_tables(struct sync *y, const json_t *body, uint64_t version, uin
 	return rc;
 }
 
-/* Whether the card's tables say the same as body, whatever their number. */
-static int same_contents(struct sync *y, const json_t *body, bool *same)
+static bool ends_with(const char *text, const char *end)
+{
+	size_t n = text ? strlen(text) : 0, m = strlen(end);
+
+	return n >= m && !strcmp(text + n - m, end);
+}
+
+/* *same: the card's tables say the same as body, whatever their number. *ours: they were pushed by this agent. */
+static int look_at_card(struct sync *y, const json_t *body, bool *same, bool *ours)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__TablesGet get = PARAPET__TABLES_GET__INIT;
 	struct rpc_msg reply;
 	json_t *theirs;
-	int rc;
+	char mark[32];
+	int rc = our_mark(y, mark, sizeof(mark));
 
-	*same = false;
+	*same = *ours = false;
+	if (rc < 0)
+		return rc;
 	req.op_case = PARAPET__REQUEST__OP_TABLES_GET;
 	req.tables_get = &get;
 	rc = call(y, &req, &reply);
@@ -333,6 +357,7 @@ static int same_contents(struct sync *y, const json_t *body, bool *same)
 		json_t *difference = tables_compare(body, theirs);
 
 		*same = difference && json_array_size(difference) == 0;
+		*ours = ends_with(reply.frame->response->tables->author, mark);
 		json_decref(difference);
 		json_decref(theirs);
 	}
@@ -375,32 +400,48 @@ static int conflict(struct sync *y, uint64_t card, uint64_t known)
 		y->node, (unsigned long long)card, (unsigned long long)known);
 }
 
+/* The card's version is not the one it was known to have. 0: go on and push; 1: nothing to push; -ESTALE. */
+static int unexpected_version(struct sync *y, json_t *newest, uint64_t card, uint64_t known)
+{
+	uint64_t version = number_of(newest, "version");
+	bool same = false, ours = false;
+	int rc = look_at_card(y, json_object_get(newest, "body"), &same, &ours);
+
+	if (rc < 0)
+		return rc;
+	if (same && card >= version) {
+		if (card > version)
+			rc = renumber(y, newest, card, "number taken from the card");
+		y->res->version = card;
+		y->res->applied = !rc;
+		if (!rc)
+			rc = remember_version(y, card);
+		return rc < 0 ? rc : 1;
+	}
+	/* the agent died between a push and its commit: nobody was told that the change was made */
+	if (ours && card == version + 1) {
+		log_warn("node %s: version %llu was pushed but never committed, and is taken back",
+			y->node, (unsigned long long)card);
+		return 0;
+	}
+	return same ? 0 : conflict(y, card, known);
+}
+
 /* card: what the card has; known: what it was last known to have. */
 static int push_newest(struct sync *y, json_t *newest, uint64_t card, uint64_t known)
 {
 	const json_t *body = json_object_get(newest, "body");
 	uint64_t version = number_of(newest, "version");
-	bool same = false;
 	int rc = 0;
 
 	if (card && card != known && y->how != SYNC_FORCE) {
-		rc = same_contents(y, body, &same);
-		if (rc < 0)
-			return rc;
-		if (!same)
-			return conflict(y, card, known);
-		if (card >= version) {
-			rc = card > version
-				     ? renumber(y, newest, card, "number taken from the card")
-				     : 0;
-			y->res->version = card;
-			y->res->applied = !rc;
-			return rc ? rc : remember_version(y, card);
-		}
+		rc = unexpected_version(y, newest, card, known);
+		if (rc)
+			return MIN(rc, 0);
 	}
 	if (version <= card) {
 		version = card + 1;
-		rc = renumber(y, newest, version, "pushed by force over the card's version");
+		rc = renumber(y, newest, version, "pushed over what the card had");
 		if (rc < 0)
 			return rc;
 	}

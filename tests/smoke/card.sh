@@ -141,6 +141,21 @@ kill -CONT "$twin_pid"
 wait_until sh -c "'$BIN/parapet' --json status --node n1 | jq -e '.items[0] | .connected and .version == .card_version'"
 ok $? "until it wakes up"
 
+# the agent dies between a push and its commit
+"$BIN/parapet" device add web1 /dev/slow0 --node n1 --size 64M >/dev/null 2>&1 &
+adding=$!
+wait_until grep -q slow0 "$dir/twin.log"
+kill -9 "$agent_pid"
+wait "$agent_pid" 2>/dev/null
+wait "$adding"
+is "$?" 1 "an agent dies during a change"
+rm -f "$PARAPET_AGENT"
+start_agent
+wait_until sh -c "'$BIN/parapet' --json status --node n1 | jq -e '.items[0] | .connected and .version == .card_version'"
+ok $? "the next one takes back what was pushed and never committed"
+is "$(j '.body.devices[] | select(.path == "/dev/slow0")' table fetch --node n1)" "" "the card has no trace of it in its tables"
+t "the same change can be made again" p device add web1 /dev/slow0 --node n1 --size 64M
+
 # the agent's store is lost, the card is not
 stop_agent
 rm -f "$dir"/agent.db*

@@ -6,7 +6,7 @@
  *
  *	card-twin SOCKET
  *
- * A device whose path holds "full" is refused with ENOSPC; one whose path holds "busy" cannot be deleted; a flash whose address
+ * A device whose path holds "full" is refused with ENOSPC, one with "slow" takes a second, one with "busy" cannot be deleted; a flash whose address
  * holds "small" makes the pool refuse. SIGUSR1: another manager pushes (one version up, the first VM's rows are gone). SIGUSR2:
  * the next request is not answered, the connection is closed. Ends on SIGTERM.
  */
@@ -231,6 +231,10 @@ static int device_add(struct twin *t, const Parapet__DeviceAdd *a, struct err *e
 		return err_set(e, -ENOSPC, "device", "size", "the pool has no room for it");
 	if (find_device(t, a->vm, a->path))
 		return 0;
+	if (strstr(a->path, "slow")) {
+		fprintf(stderr, "slow: %s\n", a->path); /* tests wait for it */
+		sleep(1);
+	}
 	if (t->ndevices == DEVICES)
 		return err_set(e, -ENOSPC, "device", "", "too many for a twin");
 	t->devices[t->ndevices] = (struct device){

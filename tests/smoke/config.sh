@@ -15,6 +15,8 @@ t "a node is added" p node add n1 --address "$card"
 is "$(j '.items[0].name' node show)" n1 "and shown"
 is "$(rc_of node add n1 --address "$card")" 5 "twice is a conflict"
 
+is "$(rc_of node add n2 --address "$card")" 5 "one card cannot be two nodes"
+
 # flash and pool
 for i in 0 1 2 3 4 5; do p flash add f$i --address file:$dir/f$i --domain d$i >/dev/null; done
 is "$(j '.items | length' flash show)" 6 "six flash devices"

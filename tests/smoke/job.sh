@@ -94,6 +94,13 @@ busy=$!
 wait_until sh -c "'$BIN/parapet' --json device show | jq -e '[.items[].card.connections] | add > 0'"
 is "$(rc_of device del web1 /dev/frag0)" 5 "a device is not deleted while it is connected"
 is "$(j '.items | length' device show)" 3 "and stays"
+# the agent goes and comes back: the card does not need it
+kill -9 "$agent_pid"
+wait "$agent_pid" 2>/dev/null
+rm -f "$PARAPET_AGENT"
+start_agent
+wait_until state_is in-sync
+ok $? "an agent that was killed finds its card again"
 # the policy of a live volume
 like "$(p ec set web1 --path /dev/ecpool0 --ec 0)" "ecpool0 of web1: protect -> intermediate" "the policy changes under it"
 p ec clear web1 --path /dev/ecpool0 >/dev/null

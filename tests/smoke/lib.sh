@@ -48,7 +48,7 @@ stop_agent() {
 	agent_pid=''
 }
 start_twin() {
-	"$BIN/card-twin" "$dir/card.sock" &
+	"$BIN/card-twin" "$dir/card.sock" 2>>"$dir/twin.log" &
 	twin_pid=$!
 	wait_until test -S "$dir/card.sock" || bail "card-twin does not start"
 }
