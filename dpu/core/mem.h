@@ -14,7 +14,8 @@
 void *mem_alloc(size_t len_bytes); /* NULL when there is none; aligned to 4096 at least */
 /* The same without touching it: pages come with their first use (sparse contents). */
 void *mem_reserve(size_t len_bytes);
-void mem_free(void *p, size_t len_bytes);
+/* Hidden: lwIP's library has a mem_free() too, and would call this one. */
+void mem_free(void *p, size_t len_bytes) __attribute__((visibility("hidden")));
 
 /*
  * Copies to memory nobody reads soon: streaming stores, which neither read the destination first nor push anything out

@@ -28,7 +28,8 @@ io_ok() { # DESCRIPTION VM COMMAND OPTIONS...
 card_start() {
 	rm -f "$TP_DIR/card.sock"
 	# shellcheck disable=SC2046
-	tp_spawn card "$TP_DIR/card.log" "$BIN/parapet-dpu" --state "$TP_DIR/state" --control "$TP_DIR/card.sock" -- $(tp_eal)
+	"$BIN/parapet-dpu" --state "$TP_DIR/state" --control "$TP_DIR/card.sock" -- $(tp_eal) >>"$TP_DIR/card.log" 2>&1 </dev/null &
+	tp_adopt card $!
 	tp_wait 30 test -S "$TP_DIR/card.sock" || { tail "$TP_DIR/card.log" | sed 's/^/# /'; bail "the card did not start"; }
 }
 in_sync() { [ "$(cli status --json | jq -r '.items[0].state')" = in-sync ]; }
@@ -118,4 +119,11 @@ for how in polling interrupt adaptive; do
 	cli node set n1 --reception $how >/dev/null 2>&1 && tp_wait 10 in_sync
 	io_ok "reception $how: I/O goes on" vm1 write --seed 9 --bs 32k --depth 4 --verify
 done
+
+pid=$(tp_pid card)
+kill -TERM "$pid"
+wait "$pid"
+rc=$?
+[ $rc = 0 ] || tail -n 40 "$TP_DIR/card.log" | sed 's/^/# /'
+is $rc 0 "the card ends in order on SIGTERM"
 done_testing
