@@ -539,7 +539,7 @@ void append_written(struct append_op *op)
 	op->has_ref = false;
 	op_release(op);
 	op->voids[op->nvoids++] = op->h.number;
-	if (op->nvoids < ROUNDS_MAX && ++op->attempts < ROUNDS_MAX)
+	if (op->nvoids < ARRAY_LEN(op->voids) && ++op->attempts < ROUNDS_MAX)
 		op_restart(op);
 	else
 		op_give_up(op, -EROFS);

@@ -96,7 +96,7 @@ static void mark_flushed(struct stripe_flush *f, enum io_status status)
 /* Nobody flushes: keep the distance, which is what recovery has to verify, bounded. */
 static void mark_push(struct stripelog *log)
 {
-	if (log->mark_flushing || log->next_counter - log->watermark < MARKS_MAX / 2)
+	if (log->mark_flushing || log->next_counter - log->watermark < MARKS_PUSH)
 		return;
 	log->mark_flushing = true;
 	log->mark_flush = (struct stripe_flush){.done_fn = mark_flushed, .arg = log};

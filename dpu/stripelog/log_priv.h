@@ -147,7 +147,7 @@ struct append_op {
 	bool voiding; /* the stripe cannot be had; a record that says so is being appended */
 	bool windowed; /* stored straight into flash memory */
 	enum io_status status; /* to end with */
-	uint64_t voids[4]; /* numbers of rounds that failed */
+	uint64_t voids[8]; /* numbers of rounds that failed, those of `voiding` included */
 	uint32_t nvoids;
 	struct stripe_flush flush;
 	struct task task;
@@ -168,6 +168,8 @@ struct mark {
 	uint8_t state;
 };
 #define MARKS_MAX 8192u /* stripes above the watermark */
+#define MARKS_PUSH \
+	512u /* so many, and the log flushes of its own accord: recovery verifies what is above */
 
 struct read_op;
 TAILQ_HEAD(read_list, read_op);

@@ -150,6 +150,7 @@ struct stripelog_visitor {
 		uint32_t nextents, const uint32_t *crc, uint32_t nblocks);
 	void (*record_fn)(void *arg, const struct record *rec);
 	/* A stripe with too few good fragments: `committed` when a verdict or watermark says it once was complete (data loss if still referred to).
+	 * Where more than m of its fragments are on devices that are away it counts as committed too: it may well have been.
 	 * Any header that is left has the CRCs: blocks whose data-area copy matches are not lost. */
 	void (*lost_fn)(void *arg, const struct stripe_extent *extents, uint32_t nextents,
 		const uint32_t *crc, uint32_t nblocks, unsigned int have, unsigned int need,

@@ -565,6 +565,68 @@ static void a_verdict_of_many_parts_is_one_verdict(void **state)
 	free(m);
 }
 
+/* Devices that fail writes, reads and flushes at random while stripes are appended, until most are dead: every acknowledged stripe that was
+ * flushed while at most m had died since is there, nothing is invented, and the pool opens again. */
+static void a_storm_of_faults_ends_every_append_once(void **state)
+{
+	unsigned int all_acked = 0, refused = 0;
+
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		struct fault_rule rule = {
+			.op = FLASH_WRITE, .per_million = 4000, .status = FLASH_ERR_MEDIA};
+		struct fault_rule shaky = {
+			.any_op = true, .per_million = 20000, .status = FLASH_ERR_TRANSIENT};
+		struct vmap *m = malloc(sizeof(*m));
+		unsigned int acked = 0, ended = 0;
+		struct put *p[8] = {NULL};
+		struct bed_cfg cfg = BED_4_2;
+		struct bed b;
+
+		cfg.seed = seed;
+		cfg.on_degraded = seed % 2 ? POOL_DEGRADED_ALLOW : POOL_DEGRADED_REFUSE;
+		cfg.volatile_cache = seed % 3;
+		b = fresh(cfg, m);
+		rule.per_million = seed % 4 ? 4000 : 100000;
+		for (unsigned int d = 0; d < cfg.ndevs; d++) {
+			assert_true(fault_rule_add(b.flash[d], &rule) >= 0);
+			assert_true(fault_rule_add(b.flash[d], &shaky) >= 0);
+		}
+		for (unsigned int i = 0; i < 240; i++) {
+			unsigned int slot = i % 8;
+
+			if (p[slot]) {
+				acked += put_wait(&b, p[slot]) == IO_OK;
+				ended++;
+				put_free(p[slot]);
+			}
+			p[slot] = put_new(&b, i % 60 * 40, 1 + i % 40, 1, i + 1);
+			p[slot]->a.fua = i % 5 == 0;
+			if (stripelog_append(b.log, &p[slot]->a) < 0) {
+				put_free(p[slot]);
+				p[slot] = NULL;
+			}
+		}
+		for (unsigned int i = 0; i < 8; i++) {
+			if (!p[i])
+				continue;
+			acked += put_wait(&b, p[i]) == IO_OK;
+			ended++;
+			put_free(p[i]);
+		}
+		assert_true(acked <= ended);
+		all_acked += acked;
+		refused += ended - acked;
+		assert_int_equal(stripelog_inflight(b.log), 0);
+		bed_stop(&b);
+		open_all(&b, 0, m);
+		for (uint32_t i = 0; i < 60; i++)
+			version_of(&b, m, i * 40);
+		bed_close(&b);
+		free(m);
+	}
+	assert_true(all_acked > 500 && refused > 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -579,6 +641,7 @@ int main(void)
 		cmocka_unit_test(a_device_that_was_away_is_believed_only_where_it_is_right),
 		cmocka_unit_test(rotten_bits_never_become_data),
 		cmocka_unit_test(a_verdict_of_many_parts_is_one_verdict),
+		cmocka_unit_test(a_storm_of_faults_ends_every_append_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
