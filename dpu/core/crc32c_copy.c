@@ -11,15 +11,13 @@
 
 #include "dpu/core/mem.h"
 
-#define LINE     64u
-#define UNROLLED _Pragma("GCC unroll 8")
+#define LINE 64u
 
 #if defined(__x86_64__) && defined(__SSE4_2__)
 
 #include <immintrin.h>
 
 #define HAVE_LINES 1
-#define LINES_TARGET
 
 static inline uint64_t crc_word(uint64_t crc, const uint8_t *p)
 {
@@ -53,18 +51,18 @@ static inline void line_store(uint8_t *p, const struct line *l)
 
 #elif defined(__aarch64__)
 
-#include <arm_acle.h>
 #include <arm_neon.h>
 
-#define HAVE_LINES   1
-#define LINES_TARGET __attribute__((target("+crc")))
+#define HAVE_LINES 1
 
-static inline LINES_TARGET uint64_t crc_word(uint64_t crc, const uint8_t *p)
+/* Every processor we run on has it, the compiler's baseline has not. */
+static inline uint64_t crc_word(uint64_t crc, const uint8_t *p)
 {
 	uint64_t w;
 
 	memcpy(&w, p, sizeof(w));
-	return __crc32cd((uint32_t)crc, w);
+	__asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(w));
+	return crc;
 }
 
 struct line {
@@ -73,15 +71,14 @@ struct line {
 
 static inline struct line line_load(const uint8_t *p)
 {
-	return (struct line){
-		{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
+	return (struct line){{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
 }
 
 static inline void line_store(uint8_t *p, const struct line *l)
 {
-	__asm__ volatile("stnp %q1, %q2, [%0]\n\tstnp %q3, %q4, [%0, #32]" ::"r"(p),
-		"w"(l->v[0]), "w"(l->v[1]), "w"(l->v[2]), "w"(l->v[3])
-		: "memory");
+	__asm__ volatile("stnp %q1, %q2, [%0]\n\tstnp %q3, %q4, [%0, #32]" ::"r"(p), "w"(l->v[0]),
+			 "w"(l->v[1]), "w"(l->v[2]), "w"(l->v[3])
+			 : "memory");
 }
 
 #endif
@@ -89,7 +86,7 @@ static inline void line_store(uint8_t *p, const struct line *l)
 #ifdef HAVE_LINES
 
 /* n is a constant wherever this is inlined, so that the inner loops unroll. */
-static inline __attribute__((always_inline)) LINES_TARGET void lines(const unsigned int n,
+static inline __attribute__((always_inline)) void lines(const unsigned int n,
 	const uint8_t *const *src, uint8_t *const *dst, const uint8_t *const *ahead, uint32_t *crc,
 	size_t len_bytes)
 {
@@ -102,15 +99,18 @@ static inline __attribute__((always_inline)) LINES_TARGET void lines(const unsig
 
 		/* Loads of all before the stores of any: sources and destinations are blocks, equal in their low 12
 		 * address bits, by which the processor guesses what depends on what. */
-		UNROLLED for (unsigned int i = 0; i < n; i++)
-		{
+#pragma GCC unroll 8
+		for (unsigned int i = 0; i < n; i++) {
 			__builtin_prefetch(ahead[i] + at, 0, 3);
 			l[i] = line_load(src[i] + at);
 		}
-		UNROLLED for (unsigned int w = 0; w < LINE; w += 8)
-			UNROLLED for (unsigned int i = 0; i < n; i++)
+#pragma GCC unroll 8
+		for (unsigned int w = 0; w < LINE; w += 8)
+#pragma GCC unroll 8
+			for (unsigned int i = 0; i < n; i++)
 				c[i] = crc_word(c[i], src[i] + at + w);
-		UNROLLED for (unsigned int i = 0; i < n; i++)
+#pragma GCC unroll 8
+		for (unsigned int i = 0; i < n; i++)
 			if (dst[i])
 				line_store(dst[i] + at, &l[i]);
 	}
@@ -118,7 +118,7 @@ static inline __attribute__((always_inline)) LINES_TARGET void lines(const unsig
 		crc[i] = (uint32_t)c[i];
 }
 
-LINES_TARGET void crc32c_copy_stream(unsigned int n, const uint8_t *const *src, uint8_t *const *dst,
+void crc32c_copy_stream(unsigned int n, const uint8_t *const *src, uint8_t *const *dst,
 	const uint8_t *const *ahead, uint32_t *crc, size_t len_bytes)
 {
 	assert(n <= CRC32C_STREAMS && len_bytes % LINE == 0);
