@@ -28,9 +28,11 @@ static void fill_one(le64 *w, uint64_t seed, uint64_t sector, uint64_t generatio
 	w[1] = to_le64(seed);
 	w[2] = to_le64(sector);
 	w[3] = to_le64(generation);
+	/* Each word by itself, not one from the other: multiplications side by side, so that stamping is no bottleneck. */
 	for (unsigned int i = HEAD; i < WORDS; i++) {
-		x = x * 6364136223846793005ULL + 1442695040888963407ULL;
-		w[i] = to_le64(x ^ x >> 29);
+		uint64_t y = (x + i * 0x9e3779b97f4a7c15ULL) * 6364136223846793005ULL;
+
+		w[i] = to_le64(y ^ y >> 29);
 	}
 }
 
