@@ -359,19 +359,19 @@ static void entry_name(const char *list, const json_t *o, char *buf, size_t size
 			method ? method : "", path ? " path " : "", path ? path : "");
 }
 
-static json_t *find_entry(json_t *list, const char *kind, const char *name)
+/* {name: entry}: lists may be long. Entries are borrowed by reference count. */
+static json_t *index_of(json_t *list, const char *kind)
 {
-	char other[320];
-	json_t *o;
+	json_t *index = json_object(), *o;
+	char name[320];
 	size_t i;
 
 	json_array_foreach(list, i, o)
 	{
-		entry_name(kind, o, other, sizeof(other));
-		if (!strcmp(name, other))
-			return o;
+		entry_name(kind, o, name, sizeof(name));
+		json_object_set(index, name, o);
 	}
-	return NULL;
+	return index;
 }
 
 static void add_difference(json_t *out, const char *object, json_t *before, json_t *after)
@@ -385,33 +385,39 @@ static void add_difference(json_t *out, const char *object, json_t *before, json
 					   "object", object, "before", before, "after", after));
 }
 
+static void compare_lists(json_t *out, const char *kind, json_t *before, json_t *after)
+{
+	json_t *old = index_of(before, kind), *new = index_of(after, kind), *o;
+	char name[320];
+	size_t i;
+
+	json_array_foreach(before, i, o)
+	{
+		entry_name(kind, o, name, sizeof(name));
+		add_difference(out, name, o, json_object_get(new, name));
+	}
+	json_array_foreach(after, i, o)
+	{
+		entry_name(kind, o, name, sizeof(name));
+		if (!json_object_get(old, name))
+			add_difference(out, name, NULL, o);
+	}
+	json_decref(old);
+	json_decref(new);
+}
+
 json_t *tables_compare(const json_t *before, const json_t *after)
 {
 	static const char *const lists[] = {"vms", "devices", "rows"};
 	static const char *const settings[] = {"methods", "uplink", "reception", "queue"};
-	json_t *out = json_array(), *o;
-	char name[320];
-	size_t i;
+	json_t *out = json_array();
 
-	for (size_t n = 0; out && n < ARRAY_LEN(lists); n++) {
-		json_t *b = json_object_get(before, lists[n]),
-		       *a = json_object_get(after, lists[n]);
-
-		json_array_foreach(b, i, o)
-		{
-			entry_name(lists[n], o, name, sizeof(name));
-			add_difference(out, name, o, find_entry(a, lists[n], name));
-		}
-		json_array_foreach(a, i, o)
-		{
-			entry_name(lists[n], o, name, sizeof(name));
-			if (!find_entry(b, lists[n], name))
-				add_difference(out, name, NULL, o);
-		}
-	}
+	for (size_t n = 0; out && n < ARRAY_LEN(lists); n++)
+		compare_lists(out, lists[n], json_object_get(before, lists[n]),
+			json_object_get(after, lists[n]));
 	for (size_t n = 0; out && n < ARRAY_LEN(settings); n++) {
-		json_t *b = json_object_get(before, settings[n]),
-		       *a = json_object_get(after, settings[n]);
+		json_t *b = json_object_get(before, settings[n]);
+		json_t *a = json_object_get(after, settings[n]);
 
 		if (b || a)
 			add_difference(out, settings[n], b, a);
