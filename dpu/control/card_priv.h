@@ -16,7 +16,7 @@ struct card_vm {
 	const struct card_access *access; /* NULL: none */
 	void *way;
 	struct nvme_tcp_vm *tvm; /* NULL: it did not come up, see problem */
-	char problem[320];
+	char problem[400];
 	TAILQ_ENTRY(card_vm) link;
 };
 

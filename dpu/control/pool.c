@@ -78,6 +78,12 @@ static int flash_take(const Parapet__Flash *f, struct card_flash *out, struct er
 	return rc;
 }
 
+/* Memory without a name is new memory each time; another spelling of a file meets the lock on it. */
+static bool same_device(const struct card_flash *a, const struct card_flash *b)
+{
+	return strncmp(a->address, "mem:", 4) && !strcmp(a->address, b->address);
+}
+
 static int flashes_take(
 	Parapet__Flash *const *list, size_t n, struct card_flash *out, struct err *e)
 {
@@ -88,8 +94,7 @@ static int flashes_take(
 	for (size_t i = 0; rc == 0 && i < n; i++) {
 		rc = flash_take(list[i], &out[i], e);
 		for (size_t j = 0; rc == 0 && j < i; j++)
-			if (!strcmp(out[i].name, out[j].name) ||
-				!strcmp(out[i].address, out[j].address))
+			if (!strcmp(out[i].name, out[j].name) || same_device(&out[i], &out[j]))
 				rc = err_set(e, -EEXIST, "pool", "flashes",
 					"flash %s is named twice (as %s)", out[i].name,
 					out[j].name);

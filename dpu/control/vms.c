@@ -188,6 +188,20 @@ static int vm_up(struct card *c, struct card_vm *v, const struct tables_doc *doc
 	return rc;
 }
 
+/* The problem of a VM; who reads it knows which VM it is. */
+static void problem_set(struct card_vm *v, const struct err *e)
+{
+	char object[96];
+
+	object_name(object, sizeof(object), "vm", v->name);
+	if (!strcmp(e->object, object) && e->field[0])
+		snprintf(v->problem, sizeof(v->problem), "%s: %s", e->field, e->reason);
+	else if (!strcmp(e->object, object))
+		snprintf(v->problem, sizeof(v->problem), "%s", e->reason);
+	else
+		snprintf(v->problem, sizeof(v->problem), "%s", err_text(e));
+}
+
 static void vm_forget(struct card *c, struct card_vm *v)
 {
 	TAILQ_REMOVE(&c->vms, v, link);
@@ -227,7 +241,7 @@ static void retry(void *arg)
 		if (!v->problem[0] || v->tvm || !vm)
 			continue;
 		if (vm_up(c, v, c->doc, vm, &e) < 0) {
-			snprintf(v->problem, sizeof(v->problem), "%s", err_text(&e));
+			problem_set(v, &e);
 			continue;
 		}
 		v->problem[0] = 0;
@@ -300,7 +314,7 @@ static int up_one(struct card *c, const struct tables_doc *doc, const Parapet__V
 		vm_forget(c, v);
 		return rc;
 	}
-	snprintf(v->problem, sizeof(v->problem), "%s", err_text(e));
+	problem_set(v, e);
 	event_post(c->events, EVENT_ERROR, "vm-down", object, "%s", v->problem);
 	return 0;
 }

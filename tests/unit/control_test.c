@@ -499,6 +499,209 @@ static void more_connections_than_places_wait_their_turn(void **state)
 	rpc_msg_clear(&m);
 }
 
+/* ---- pool and devices ----------------------------------------------------------------------------------------------------- */
+
+struct create {
+	Parapet__PoolCreate msg;
+	Parapet__Flash f[NFLASH], *list[NFLASH];
+	char name[NFLASH][8];
+};
+
+static void create_init(struct create *c, uint32_t k, uint32_t m)
+{
+	parapet__pool_create__init(&c->msg);
+	for (int i = 0; i < NFLASH; i++) {
+		parapet__flash__init(&c->f[i]);
+		snprintf(c->name[i], sizeof(c->name[i]), "f%d", i);
+		c->f[i].name = c->name[i];
+		c->f[i].address = (char *)"mem:32M";
+		c->list[i] = &c->f[i];
+	}
+	c->msg.flashes = c->list;
+	c->msg.n_flashes = NFLASH;
+	c->msg.k = k;
+	c->msg.m = m;
+	c->msg.has_segment_bytes = true;
+	c->msg.segment_bytes = 1u << 20;
+}
+
+static int create(struct rig *r, struct create *c)
+{
+	struct rpc_msg m;
+	int rc = ASK(r, POOL_CREATE, pool_create, &c->msg, &m);
+
+	if (rc == 0)
+		rpc_msg_clear(&m);
+	return rc;
+}
+
+static void a_wrong_pool_is_refused_with_its_field(void **state)
+{
+	struct rig *r = *state;
+	struct create c;
+	struct rpc_msg m;
+
+	static const struct {
+		uint32_t k, m;
+	} codes[] = {{0, 2}, {4, 0}, {25, 2}, {4, 9}, {7, 2}, {UINT32_MAX, 2}};
+
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+		create_init(&c, codes[i].k, codes[i].m);
+		assert_int_equal(create(r, &c), -EINVAL);
+		assert_string_equal(r->e.field, "ec");
+	}
+	create_init(&c, 4, 2);
+	c.msg.segment_bytes = 3u << 20;
+	assert_int_equal(create(r, &c), -EINVAL);
+	assert_string_equal(r->e.field, "segment_bytes");
+	create_init(&c, 4, 2);
+	c.msg.segment_bytes = (1ull << 32) + (1u << 20); /* would be cut to 1 MiB */
+	assert_int_equal(create(r, &c), -EINVAL);
+	create_init(&c, 4, 2);
+	c.msg.has_on_degraded = true;
+	c.msg.on_degraded = (Parapet__OnDegraded)7;
+	assert_int_equal(create(r, &c), -EINVAL);
+	assert_string_equal(r->e.field, "on_degraded");
+	create_init(&c, 4, 2);
+	c.f[3].name = (char *)"f2";
+	assert_int_equal(create(r, &c), -EEXIST);
+	create_init(&c, 4, 2);
+	c.f[3].name = (char *)"../f3";
+	assert_int_equal(create(r, &c), -EINVAL);
+	create_init(&c, 4, 2);
+	c.f[3].address = (char *)"floppy:0";
+	assert_true(create(r, &c) < 0);
+	assert_string_equal(r->e.object, "flash f3");
+	assert_string_equal(status(r, &m)->pool->state, "none");
+	rpc_msg_clear(&m);
+	create_init(&c, 4, 2);
+	assert_int_equal(create(r, &c), 0);
+	assert_int_equal(create(r, &c), -EEXIST);
+}
+
+static Parapet__DeviceAdd device(const char *path, uint64_t size)
+{
+	Parapet__DeviceAdd d = PARAPET__DEVICE_ADD__INIT;
+
+	d.vm = 7;
+	d.path = (char *)path;
+	d.size_bytes = size;
+	return d;
+}
+
+static int device_add(struct rig *r, Parapet__DeviceAdd *d)
+{
+	struct rpc_msg m;
+	int rc = ASK(r, DEVICE_ADD, device_add, d, &m);
+
+	if (rc == 0)
+		rpc_msg_clear(&m);
+	return rc;
+}
+
+static void devices_are_made_once_and_wrong_ones_not_at_all(void **state)
+{
+	static const char too_long[] =
+		"/dev/a-name-that-is-much-longer-than-a-volume-of-the-pool-can-have";
+	Parapet__DeviceAdd d = device("/dev/ecpool0", 8u << 20);
+	Parapet__DeviceList all = PARAPET__DEVICE_LIST__INIT;
+	Parapet__DeviceDel del = PARAPET__DEVICE_DEL__INIT;
+	struct rig *r = *state;
+	struct rpc_msg m;
+	struct create c;
+	struct push p;
+
+	assert_int_equal(device_add(r, &d), -ENODEV); /* no pool */
+	create_init(&c, 2, 1);
+	assert_int_equal(create(r, &c), 0);
+	assert_int_equal(device_add(r, &d), -ENOENT); /* no such VM */
+	assert_string_equal(r->e.field, "vm");
+	push_init(&p, 0, 1);
+	assert_int_equal(push(r, &p), 0);
+	assert_int_equal(device_add(r, &d), 0);
+	assert_int_equal(device_add(r, &d), 0); /* once more: the same */
+	d.size_bytes *= 2;
+	assert_int_equal(device_add(r, &d), -EEXIST);
+	assert_string_equal(r->e.field, "size");
+	d = device("/dev/b", 0);
+	assert_true(device_add(r, &d) < 0);
+	d = device("/dev/b", 4097);
+	assert_true(device_add(r, &d) < 0);
+	d = device("/dev/b", 8u << 20);
+	d.has_block_bytes = true;
+	d.block_bytes = 777;
+	assert_true(device_add(r, &d) < 0);
+	d = device("no/slash", 8u << 20);
+	assert_int_equal(device_add(r, &d), -EINVAL);
+	d = device(too_long, 8u << 20);
+	assert_int_equal(device_add(r, &d), -ENAMETOOLONG);
+	d = device("/dev/b", 8u << 20);
+	d.has_layout = true;
+	d.layout = (Parapet__Layout)5;
+	assert_int_equal(device_add(r, &d), -EINVAL);
+	assert_string_equal(r->e.field, "layout");
+
+	/* a VM that has a device stays */
+	push_init(&p, 1, 2);
+	p.t.n_vms = p.t.n_devices = p.t.n_rows = 0;
+	assert_int_equal(push(r, &p), -EBUSY);
+	assert_int_equal(ASK(r, DEVICE_LIST, device_list, &all, &m), 0);
+	assert_int_equal(m.frame->response->devices->n_devices, 1);
+	assert_int_equal(m.frame->response->devices->devices[0]->nsid, 1);
+	assert_int_equal(
+		m.frame->response->devices->devices[0]->outcome, PARAPET__OUTCOME__OUTCOME_PROTECT);
+	rpc_msg_clear(&m);
+	del.vm = 7;
+	del.path = (char *)"/dev/b";
+	assert_int_equal(ASK(r, DEVICE_DEL, device_del, &del, &m), -ENOENT);
+	del.path = (char *)"/dev/ecpool0";
+	assert_int_equal(ASK(r, DEVICE_DEL, device_del, &del, &m), 0);
+	rpc_msg_clear(&m);
+	assert_int_equal(push(r, &p), 0);
+}
+
+static void tables_that_name_flash_the_pool_has_not_are_refused(void **state)
+{
+	struct rig *r = *state;
+	struct create c;
+	struct push p;
+
+	create_init(&c, 2, 1);
+	assert_int_equal(create(r, &c), 0);
+	push_init(&p, 0, 1);
+	p.vm.data_flash = (char *)"f99";
+	assert_int_equal(push(r, &p), -ENOENT);
+	assert_string_equal(r->e.field, "data_flash");
+	assert_non_null(strstr(r->e.reason, "f0"));
+	push_init(&p, 0, 1);
+	assert_int_equal(push(r, &p), 0);
+}
+
+static void a_failed_flash_degrades_the_pool_and_says_so(void **state)
+{
+	Parapet__FlashFail ff = PARAPET__FLASH_FAIL__INIT;
+	struct rig *r = *state;
+	Parapet__PoolStatus *ps;
+	struct rpc_msg m;
+	struct create c;
+
+	ff.name = (char *)"f3";
+	assert_int_equal(ASK(r, FLASH_FAIL, flash_fail, &ff, &m), -ENODEV);
+	create_init(&c, 4, 2);
+	assert_int_equal(create(r, &c), 0);
+	assert_int_equal(status(r, &m)->pool->survives, 2);
+	rpc_msg_clear(&m);
+	assert_int_equal(ASK(r, FLASH_FAIL, flash_fail, &ff, &m), 0);
+	ps = m.frame->response->status->pool;
+	assert_string_equal(ps->state, "degraded");
+	assert_int_equal(ps->survives, 1);
+	assert_string_equal(ps->flashes[3]->state, "failed");
+	assert_true(ps->n_degraded >= 1);
+	rpc_msg_clear(&m);
+	ff.name = (char *)"f77";
+	assert_int_equal(ASK(r, FLASH_FAIL, flash_fail, &ff, &m), -ENOENT);
+}
+
 /* ---- events --------------------------------------------------------------------------------------------------------------- */
 
 struct seen {
@@ -603,6 +806,10 @@ int main(void)
 		T(a_later_minor_is_met_half_way_and_unknown_requests_are_named),
 		T(bad_bytes_cost_their_connection_and_nothing_else),
 		T(more_connections_than_places_wait_their_turn),
+		T(a_wrong_pool_is_refused_with_its_field),
+		T(devices_are_made_once_and_wrong_ones_not_at_all),
+		T(tables_that_name_flash_the_pool_has_not_are_refused),
+		T(a_failed_flash_degrades_the_pool_and_says_so),
 		T(an_agent_that_comes_back_misses_no_event),
 		cmocka_unit_test(a_reader_of_old_events_is_told_what_is_gone),
 	};
