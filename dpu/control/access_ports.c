@@ -40,7 +40,7 @@ static int ports_check(void *provider, const Parapet__Tables *tables, const Para
 	const struct tables_access *a, struct err *e)
 {
 	const struct access_ports_provider *pr = provider;
-	struct port *p = port_find(pr->ports, a->port), *uplink;
+	struct port *p = port_find_late(pr->ports, a->port), *uplink;
 	struct port_info info;
 	char object[96], list[200] = "";
 	size_t n = 0;
@@ -96,7 +96,7 @@ static int ports_open(void *provider, const Parapet__Tables *tables, const Parap
 	const struct tables_access *a, struct nvme_tcp_vm *tvm, void **way, struct err *e)
 {
 	const struct access_ports_provider *pr = provider;
-	struct port *p = port_find(pr->ports, a->port), *uplink = NULL;
+	struct port *p = port_find_late(pr->ports, a->port), *uplink = NULL;
 	struct port_way *w = calloc(1, sizeof(*w));
 	struct flow_cfg fc = {.port = p, .vm = vm->name, .card_ip = a->card_ip};
 	struct lwipnet_if_cfg ic = {

@@ -72,6 +72,13 @@ static size_t representor_ranges(uint16_t id, struct vfname_range *out, size_t m
 	return used;
 }
 
+static bool on_bus(const struct rte_eth_dev_info *di, const char *name)
+{
+	const struct rte_bus *bus = di->device ? rte_dev_bus(di->device) : NULL;
+
+	return bus && strcmp(rte_bus_name(bus), name) == 0;
+}
+
 void port_device_identify(struct port *p, const struct rte_eth_dev_info *di)
 {
 	struct rte_ether_addr a;
@@ -79,6 +86,8 @@ void port_device_identify(struct port *p, const struct rte_eth_dev_info *di)
 	if (rte_eth_macaddr_get(p->id, &a) == 0)
 		memcpy(p->mac, a.addr_bytes, sizeof(p->mac));
 	p->driver = di->driver_name ? di->driver_name : "unknown";
+	if (on_bus(di, "pci") && !(di->dev_flags && (*di->dev_flags & RTE_ETH_DEV_REPRESENTOR)))
+		snprintf(p->pci, sizeof(p->pci), "%s", rte_dev_name(di->device));
 	if (di->dev_flags && (*di->dev_flags & RTE_ETH_DEV_REPRESENTOR)) {
 		struct vfname_range r[MAX_RANGES];
 		size_t n = representor_ranges(p->id, r, MAX_RANGES);
@@ -93,9 +102,7 @@ void port_device_identify(struct port *p, const struct rte_eth_dev_info *di)
  * it with its peer), but TAP, whose rules the kernel executes. */
 static bool may_steer(const struct rte_eth_dev_info *di)
 {
-	const struct rte_bus *bus = di->device ? rte_dev_bus(di->device) : NULL;
-
-	if (!bus || strcmp(rte_bus_name(bus), "vdev") == 0)
+	if (!di->device || on_bus(di, "vdev"))
 		return di->driver_name && strcmp(di->driver_name, "net_tap") == 0;
 	return true;
 }

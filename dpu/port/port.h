@@ -77,6 +77,8 @@ struct port *port_at(
 	const struct port_set *ps, unsigned int i); /* i < port_count(); order is stable */
 /* By device name, representor name (pf0vf3, or vf3 when only one PF has it), or NULL. */
 struct port *port_find(const struct port_set *ps, const char *name);
+/* The same; a representor that is not there yet (the host may enable VFs late) is attached through the card's PCI ports. */
+struct port *port_find_late(struct port_set *ps, const char *name);
 struct port *port_uplink(const struct port_set *ps); /* the first, or NULL */
 /* Makes name the only uplink and every other port a VF port; NULL or "": no uplink. -ENODEV. Flows that name the former
  * uplink are closed before and opened again after. */

@@ -30,6 +30,7 @@ struct port {
 	char name[PORT_NAME_MAX];
 	struct vfname vf; /* of a representor */
 	const char *driver;
+	char pci[PORT_NAME_MAX]; /* address of a PCI function that is no representor, else empty */
 	uint8_t mac[6];
 	uint16_t domain;
 

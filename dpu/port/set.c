@@ -226,6 +226,29 @@ struct port *port_find(const struct port_set *ps, const char *name)
 	return found;
 }
 
+struct port *port_find_late(struct port_set *ps, const char *name)
+{
+	struct port *p = port_find(ps, name);
+	unsigned int n = ps->nports; /* new ones are representors themselves */
+	struct vfname v;
+	bool any_pf;
+
+	if (p || vfname_parse(name, &v, &any_pf) < 0)
+		return p;
+	for (unsigned int i = 0; i < n && !p; i++) {
+		char devargs[2 * PORT_NAME_MAX];
+		struct err e = {0};
+
+		if (!ps->port[i]->pci[0])
+			continue;
+		snprintf(devargs, sizeof(devargs), "%s,representor=%s", ps->port[i]->pci, name);
+		if (port_attach(ps, devargs, &e) < 0)
+			log_info("%s", err_text(&e));
+		p = port_find(ps, name);
+	}
+	return p;
+}
+
 struct port *port_uplink(const struct port_set *ps)
 {
 	for (unsigned int i = 0; i < ps->nports; i++)
