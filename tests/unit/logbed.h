@@ -7,9 +7,15 @@
 #define TESTS_UNIT_LOGBED_H
 
 #include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "common/base/util.h"
 #include "dpu/core/crc32c.h"

@@ -401,7 +401,7 @@ static void groups_spread_over_domains_and_fill_devices_evenly(void **state)
 	for (unsigned int i = 0; i < 8; i++) {
 		b.flash[i] = bed_flash(&b, i);
 		bed_member(&b, i, &m[i]);
-		strcpy(m[i].domain, domain[i]);
+		snprintf(m[i].domain, sizeof(m[i].domain), "%s", domain[i]);
 	}
 	assert_int_equal(pool_create(b.sh, &pc, m, 8, false, &b.pool, &err), 0);
 	bed_log_open(&b);

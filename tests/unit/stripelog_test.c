@@ -280,7 +280,8 @@ static void promises_are_kept_whatever_the_mixture(void **state)
 			kept++;
 		}
 		assert_true(kept > 50);
-		assert_int_equal(stripelog_reserve(b.log, cfg.scheme, POOL_DEV_NONE, 2000), -ENOSPC);
+		assert_int_equal(
+			stripelog_reserve(b.log, cfg.scheme, POOL_DEV_NONE, 2000), -ENOSPC);
 		bed_close(&b);
 	}
 }
