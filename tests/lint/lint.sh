@@ -95,6 +95,7 @@ check_headers() {
 	for h in "${headers[@]}"; do
 		flags=''
 		case $h in
+		tests/unit/*) flags='-include stdarg.h -include stddef.h -include setjmp.h -include stdint.h -include cmocka.h' ;;
 		dpu/port/* | dpu/flow/* | dpu/net/lwip* | dpu/core/mem_eal.h) flags="${DPDK_CFLAGS:-$(pkg-config --cflags libdpdk)} -isystem /usr/include/lwip" ;;
 		esac
 		# shellcheck disable=SC2086
