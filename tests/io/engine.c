@@ -611,6 +611,8 @@ static int make_slots(struct engine *e)
 enum io_exit engine_open(
 	const struct opts *o, struct report *r, struct engine **out, struct err *err)
 {
+	/* The first signal ends the run in order, the second one at once. */
+	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
 	struct engine *e = calloc(1, sizeof(*e));
 	int rc;
 
@@ -643,8 +645,8 @@ enum io_exit engine_open(
 		return EXIT_IO;
 	}
 	e->lost = false;
-	signal(SIGINT, on_signal);
-	signal(SIGTERM, on_signal);
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
 	return EXIT_OK;
 }
 

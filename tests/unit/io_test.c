@@ -249,6 +249,26 @@ static void a_target_that_forgets_acknowledged_writes_is_caught_after_reconnecti
 	assert_true(said(&child, "\"found\": \"zeros\""));
 }
 
+static void go_away(void)
+{
+	if (peer->l && peer->ncommands > 600) {
+		stream_listener_close(peer->l);
+		peer->l = NULL;
+		peer_drop_connections(peer);
+	}
+}
+
+static void a_target_that_stays_away_ends_the_run_with_an_error(void **state)
+{
+	open_peer(&(struct peer_cfg){0});
+	child.each_round = go_away;
+	assert_int_equal(
+		run_io(&child, "write" NQN " --random --count 100000 --reconnect 1 --verify"), 3);
+	child.each_round = NULL;
+	assert_null(strstr(child.text, "\"errors\": 0,"));
+	assert_true(said(&child, "\"statuses\""));
+}
+
 static void exit_codes_tell_usage_and_connecting_apart(void **state)
 {
 	open_peer(&(struct peer_cfg){.mischief = PEER_REFUSE_CONNECT});
@@ -295,6 +315,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_teardown(
 			a_target_that_forgets_acknowledged_writes_is_caught_after_reconnecting,
 			close_peer),
+		cmocka_unit_test_teardown(
+			a_target_that_stays_away_ends_the_run_with_an_error, close_peer),
 		cmocka_unit_test_teardown(exit_codes_tell_usage_and_connecting_apart, close_peer),
 		cmocka_unit_test_teardown(identify_discover_flush_and_trim_work, close_peer),
 	};
