@@ -16,8 +16,9 @@
 
 #define HUGEPAGES_GLOB "/sys/devices/system/node/node*/hugepages/hugepages-*/free_hugepages"
 /* Memory EAL gets on a machine without huge pages: enough for PORT_MAX small ports. */
-#define PLAIN_MEMORY_MB "512"
-#define EXTRA_ARGS      16
+#define PLAIN_MEMORY_MB  "512"
+#define HUGEPAGES_MIN_KB (256 * 1024)
+#define EXTRA_ARGS       16
 
 static bool hugepages;
 
@@ -55,24 +56,28 @@ static void said_by(struct eal_said *said, const char *a)
 	said->shconf |= option_is(a, "--no-shconf");
 }
 
+/* Fewer than a card needs are as good as none: EAL would start on them and run out. */
 static bool has_free_hugepages(void)
 {
-	bool found = false;
+	unsigned long long total_kb = 0;
 	glob_t g;
 
 	if (glob(HUGEPAGES_GLOB, 0, NULL, &g) != 0)
 		return false;
-	for (size_t i = 0; i < g.gl_pathc && !found; i++) {
+	for (size_t i = 0; i < g.gl_pathc; i++) {
+		const char *size = strstr(g.gl_pathv[i], "hugepages-");
 		FILE *f = fopen(g.gl_pathv[i], "re");
-		unsigned long long n = 0;
+		unsigned long long n = 0, kb = 0;
 
 		if (!f)
 			continue;
-		found = fscanf(f, "%llu", &n) == 1 && n > 0;
+		if (size && sscanf(size, "hugepages-%llukB", &kb) == 1 &&
+			fscanf(f, "%llu", &n) == 1)
+			total_kb += n * kb;
 		fclose(f);
 	}
 	globfree(&g);
-	return found;
+	return total_kb >= HUGEPAGES_MIN_KB;
 }
 
 /*
@@ -101,7 +106,8 @@ static int floating_core(char *buf, size_t len)
 
 static void warn_plain_memory(void)
 {
-	log_warn("no free huge pages: running on ordinary memory. Copies cost about a fifth more "
+	log_warn("no free huge pages (256 MiB are needed): running on ordinary memory. Copies cost "
+		 "about a fifth more "
 		 "and devices that need "
 		 "physical addresses cannot be used; reserve pages in /proc/sys/vm/nr_hugepages to "
 		 "change that");

@@ -194,8 +194,14 @@ tp_heal() {
 	tp_start
 }
 
-tp_hugepages() {
-	cat /sys/devices/system/node/node*/hugepages/hugepages-*/free_hugepages 2>/dev/null | grep -qv '^0$'
+tp_hugepages() { # 512 MiB of them: the card wants some too
+	local f size kb=0
+	for f in /sys/devices/system/node/node*/hugepages/hugepages-*/free_hugepages; do
+		[ -r "$f" ] || continue
+		size=${f##*hugepages-}
+		kb=$((kb + $(cat "$f") * ${size%%kB*}))
+	done
+	[ $kb -ge 524288 ]
 }
 
 tp_eal() {
