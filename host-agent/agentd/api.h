@@ -13,7 +13,7 @@
  *	GET    /v1/explain?node=&vm=&device=&op=read|write
  *	GET    /v1/status  /v1/stats  /v1/flows  /v1/card/devices ?node=
  *	GET    /v1/card/explain?node=&vm=&device=&op=	the card's own, of what is in force there
- *	POST   /v1/flashes/fail {node, name}
+ *	POST   /v1/flashes/fail {node, name}	POST /v1/pools/open {node, force}
  *	GET    /v1/events?after=&follow=1	JSON lines
  *
  * "node" may be left out where there is only one. A change may carry "base": {"NODE": VERSION} in the query as

@@ -2,6 +2,7 @@
 /* What only a card knows: status, statistics, flow rules; and what is done to it directly. */
 #include "host-agent/agentd/api.h"
 #include "host-agent/agentd/pbjson.h"
+#include "host-agent/agentd/sync.h"
 
 #include "common/base/util.h"
 #include "common/policy/policy.h"
@@ -284,6 +285,42 @@ static int flash_fail(struct api_request *rq, json_t **out, struct err *e)
 	return rc;
 }
 
+/* Opens a pool that the card did not open by itself, then brings the card up to date. */
+static int pool_open(struct api_request *rq, json_t **out, struct err *e)
+{
+	struct sync_result res = {.applied = false};
+	json_t *key, *have = NULL;
+	const char *node;
+	int rc;
+
+	if (!rq->body)
+		rq->body = json_object();
+	rc = api_node(rq, &node, e);
+	if (rc < 0)
+		return rc;
+	key = json_pack("{s:s}", "node", node);
+	rc = key ? store_get(rq->s, &noun_pool, key, &have, e) : -ENOMEM;
+	json_decref(have);
+	json_decref(key);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&rq->a->change);
+	rc = sync_pool_open(
+		rq->a, rq->s, node, json_is_true(json_object_get(rq->body, "force")), e);
+	if (!rc)
+		rc = sync_now(rq->a, node, SYNC_PUSH, &res, e);
+	pthread_mutex_unlock(&rq->a->change);
+	sync_result_clear(&res);
+	if (!rc) {
+		json_t *live = card_status(rq, node);
+
+		*out = json_pack(
+			"{s:s, s:O?}", "node", node, "pool", json_object_get(live, "pool"));
+		json_decref(live);
+	}
+	return rc;
+}
+
 /* The card's own explanation: what is in force there, right now. */
 static int card_explain(struct api_request *rq, json_t **out, struct err *e)
 {
@@ -319,5 +356,6 @@ const struct api_route api_card_routes[] = {
 	{"GET", "/v1/card/devices", card_devices},
 	{"GET", "/v1/card/explain", card_explain},
 	{"POST", "/v1/flashes/fail", flash_fail},
+	{"POST", "/v1/pools/open", pool_open},
 	{NULL},
 };

@@ -167,22 +167,8 @@ static int push_locked(
 	struct api_request *rq, const char *node, bool force, json_t **out, struct err *e)
 {
 	struct sync_result res = {.applied = false};
-	struct store *s = NULL;
-	int rc = store_open(rq->a->db_path, &s, e);
+	int rc = sync_now(rq->a, node, force ? SYNC_FORCE : SYNC_PUSH, &res, e);
 
-	if (!rc)
-		rc = store_begin(s, e);
-	if (!rc) {
-		rc = sync_node(rq->a, s, node, force ? SYNC_FORCE : SYNC_PUSH, &res, e);
-		if (rc != -EHOSTUNREACH)
-			sync_note_problem(s, node,
-				rc < 0           ? err_text(e)
-				: res.problem[0] ? res.problem
-						 : NULL);
-		if (store_commit(s, rc ? NULL : e) < 0 && !rc)
-			rc = -EIO;
-	}
-	store_close(s);
 	if (!rc && !res.applied && res.problem[0])
 		rc = err_set(e, -EIO, "node", "", "%s", res.problem);
 	else if (!rc && !res.applied)

@@ -182,36 +182,20 @@ static int64_t schedule_wait_ms(const struct node *n)
 static void bring_up_to_date(struct node *n)
 {
 	struct sync_result res = {.applied = false};
-	struct store *s = NULL;
 	struct err e = {0};
 	int rc;
 
 	pthread_mutex_lock(&n->agent->change);
-	rc = store_open(n->agent->db_path, &s, &e);
-	if (!rc)
-		rc = store_begin(s, &e);
-	if (!rc) {
-		rc = sync_node(n->agent, s, n->name, SYNC_PUSH, &res, &e);
-		if (rc < 0 && rc != -EHOSTUNREACH) {
-			log_warn("node %s: %s", n->name, err_text(&e));
-			tell(n, "error", rc == -ESTALE ? "tables-conflict" : "sync-refused",
-				err_text(&e));
-		}
-		if (!rc && res.problem[0]) {
-			log_warn("node %s: %s", n->name, res.problem);
-			tell(n, "error", "card-problem", res.problem);
-		}
-		sync_note_problem(s, n->name,
-			rc < 0           ? err_text(&e)
-			: res.problem[0] ? res.problem
-					 : NULL);
-		rc = store_commit(s, &e);
-	}
-	if (rc < 0)
-		log_error("node %s: %s", n->name, err_text(&e));
-	sync_result_clear(&res);
-	store_close(s);
+	rc = sync_now(n->agent, n->name, SYNC_PUSH, &res, &e);
 	pthread_mutex_unlock(&n->agent->change);
+	if (rc < 0 && rc != -EHOSTUNREACH) {
+		log_warn("node %s: %s", n->name, err_text(&e));
+		tell(n, "error", rc == -ESTALE ? "tables-conflict" : "sync-refused", err_text(&e));
+	} else if (!rc && res.problem[0]) {
+		log_warn("node %s: %s", n->name, res.problem);
+		tell(n, "error", "card-problem", res.problem);
+	}
+	sync_result_clear(&res);
 }
 
 /* Sleeps until the card says something, someone wakes us or the time is up. */

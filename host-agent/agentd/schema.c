@@ -12,7 +12,7 @@
 #include <strings.h>
 
 #define TEXT_MAX        255
-#define DEVICE_PATH_MAX 52 /* what a volume's record on flash holds */
+#define DEVICE_PATH_MAX 48 /* what a volume's record on flash holds */
 
 /* ---- checks of single texts ---------------------------------------------------------------------- */
 

@@ -127,7 +127,7 @@ static int pool_create(struct sync *y, const json_t *pool, struct flash_list *f)
 	return rc;
 }
 
-static int pool_open(struct sync *y, struct flash_list *f)
+static int pool_open(struct sync *y, struct flash_list *f, bool force)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__PoolOpen po = PARAPET__POOL_OPEN__INIT;
@@ -138,6 +138,7 @@ static int pool_open(struct sync *y, struct flash_list *f)
 	req.pool_open = &po;
 	po.flashes = f->list;
 	po.n_flashes = f->n;
+	po.has_force = po.force = force;
 	rc = call(y, &req, &reply);
 	if (!rc)
 		rpc_msg_clear(&reply);
@@ -147,7 +148,7 @@ static int pool_open(struct sync *y, struct flash_list *f)
 /* 1: it does not open, which is a problem of its own. */
 static int pool_reopen(struct sync *y, struct flash_list *f)
 {
-	int rc = pool_open(y, f);
+	int rc = pool_open(y, f, false);
 
 	if (rc >= 0 || rc == -EHOSTUNREACH)
 		return rc;
@@ -584,6 +585,26 @@ static int sync_devices(struct sync *y)
 	return rc;
 }
 
+int sync_pool_open(struct agent *a, struct store *s, const char *node, bool force, struct err *e)
+{
+	struct sync y = {a, s, node, SYNC_PUSH, NULL, e};
+	struct flash_list f;
+	json_t *flashes = NULL;
+	int rc = list_of(&y, &noun_flash, &flashes);
+
+	if (rc < 0)
+		return rc;
+	rc = flash_list_make(&f, flashes);
+	if (rc < 0)
+		err_set(e, rc, "pool", "", "out of memory");
+	if (!rc) {
+		rc = pool_open(&y, &f, force);
+		flash_list_free(&f);
+	}
+	json_decref(flashes);
+	return rc;
+}
+
 int sync_device_del(struct agent *a, const char *node, uint32_t vm, const char *path, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
@@ -640,6 +661,31 @@ void sync_note_problem(struct store *s, const char *node, const char *problem)
 		log_warn("node %s: its problem could not be stored", node);
 	json_decref(key);
 	json_decref(m);
+}
+
+int sync_now(struct agent *a, const char *node, enum sync_how how, struct sync_result *res,
+	struct err *e)
+{
+	struct err own = {0};
+	struct store *s = NULL;
+	int rc = store_open(a->db_path, &s, &own), committed;
+
+	if (!rc)
+		rc = store_begin(s, &own);
+	if (!rc) {
+		rc = sync_node(a, s, node, how, res, &own);
+		if (rc != -EHOSTUNREACH)
+			sync_note_problem(s, node,
+				rc < 0            ? err_text(&own)
+				: res->problem[0] ? res->problem
+						  : NULL);
+		committed = store_commit(s, rc < 0 ? NULL : &own);
+		rc = rc < 0 ? rc : committed;
+	}
+	store_close(s);
+	if (rc < 0 && e)
+		*e = own;
+	return rc;
 }
 
 /* The history gets the refused version too, so that the numbers tell what the card saw. */

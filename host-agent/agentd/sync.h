@@ -36,6 +36,10 @@ int sync_node(struct agent *a, struct store *s, const char *node, enum sync_how 
 	struct sync_result *res, struct err *e);
 void sync_result_clear(struct sync_result *res);
 
+/* The same in a transaction of its own, with what is wrong kept with the node. agent->change held. */
+int sync_now(struct agent *a, const char *node, enum sync_how how, struct sync_result *res,
+	struct err *e);
+
 /* After a change that failed and was rolled back: takes its devices and tables off the card again. `before` is the
  * body in force before, pushed as a version of its own that is also written to the history of s (no transaction
  * open). */
@@ -44,6 +48,9 @@ int sync_undo(struct agent *a, struct store *s, const char *node, const struct s
 
 /* Keeps the reason why the card is not up to date with the node; NULL: it is. */
 void sync_note_problem(struct store *s, const char *node, const char *problem);
+
+/* Opens the node's pool on its card. force: although live stripes are lost; their blocks become media errors. */
+int sync_pool_open(struct agent *a, struct store *s, const char *node, bool force, struct err *e);
 
 /* Deletes a device's volume on the card. */
 int sync_device_del(

@@ -85,6 +85,11 @@ static const struct cli_option pool_create_options[] = {
 	{"force", NULL, "overwrite what the flash devices hold", NULL, OPT_FLAG},
 	{NULL},
 };
+static const struct cli_option pool_open_options[] = {
+	{"force", NULL, "although live data is lost: its blocks become media errors", NULL,
+		OPT_FLAG},
+	{NULL},
+};
 static const struct cli_option vm_options[] = {
 	{"cores", "N", "CPU cores, for the record"},
 	{"memory", "SIZE", "memory of the VM"},
@@ -207,6 +212,8 @@ const struct cli_command cli_commands[] = {
 
 	{"pool", "create", "make the pool of all flash devices of the node", NULL,
 		{pool_set_options, pool_create_options}, "POST", "/v1/pools", NULL, render_change},
+	{"pool", "open", "open a pool that the card did not open by itself", NULL,
+		{pool_open_options}, "POST", "/v1/pools/open", NULL, render_pool_open},
 	{"pool", "set", "change the pool", NULL, {pool_set_options}, "PATCH", "/v1/pools", NULL,
 		render_change},
 	{"pool", "show", "the pool and its state", NULL, {NULL}, "GET", "/v1/pools", LIVE,

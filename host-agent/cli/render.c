@@ -170,6 +170,11 @@ void render_pools(struct cli *c, const json_t *a)
 	}
 }
 
+void render_pool_open(struct cli *c, const json_t *a)
+{
+	out_line("node %s: the pool is %s", text_of(a, "node"), text_of(a, "pool.state"));
+}
+
 void render_vms(struct cli *c, const json_t *a)
 {
 	static const struct out_column columns[] = {{"VM", "name"}, {"NUMBER", "number"},
@@ -386,7 +391,8 @@ static void show_card(const json_t *card)
 		{"pool free", "pool.free_bytes", OUT_BYTES},
 		{"log free", "pool.log_free_bytes", OUT_BYTES}, {NULL}};
 	static const struct out_column vms[] = {{"VM", "name"}, {"ACCESS", "access"},
-		{"MODE", "mode"}, {"IN-FLIGHT", "in_flight"}, {"PROBLEM", "problem"}, {NULL}};
+		{"MODE", "mode"}, {"CONNECTIONS", "connections"}, {"IN-FLIGHT", "in_flight"},
+		{"PROBLEM", "problem"}, {NULL}};
 	static const struct out_column flashes[] = {{"FLASH", "flash.name"}, {"STATE", "state"},
 		{"SIZE", "size_bytes", OUT_BYTES}, {"FREE", "free_bytes", OUT_BYTES},
 		{"DATA", "written.data", OUT_BYTES},

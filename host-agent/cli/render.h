@@ -10,6 +10,7 @@ void render_nodes(struct cli *c, const json_t *a);
 void render_flashes(struct cli *c, const json_t *a);
 void render_flash_fail(struct cli *c, const json_t *a);
 void render_pools(struct cli *c, const json_t *a);
+void render_pool_open(struct cli *c, const json_t *a);
 void render_vms(struct cli *c, const json_t *a);
 void render_devices(struct cli *c, const json_t *a);
 void render_queues(struct cli *c, const json_t *a);

@@ -90,7 +90,7 @@ for noun in node flash pool vm device queue ec table flow; do
 	done
 done
 p help --man >"$dir/parapet.1"
-is "$(grep -c '^\.SS' "$dir/parapet.1")" 37 "every command is in the manual"
+is "$(grep -c '^\.SS' "$dir/parapet.1")" 38 "every command is in the manual"
 if command -v man >/dev/null; then
 	is "$(man --warnings -l "$dir/parapet.1" 2>&1 >/dev/null | head -3)" "" "the man page has no warnings"
 else

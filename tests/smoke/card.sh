@@ -26,6 +26,8 @@ is "$(j '.nodes[0].state' ec set web1 --path /dev/ecpool --ec 1)" applied "a cha
 is "$(p table push)" "node n1: tables version $(j .version table show) was on the card already" "a push of the same is told so"
 v=$(j .version table show)
 
+is "$(rc_of pool open)" 5 "a pool that is open is not opened again"
+
 # refused by the card: nothing is kept, neither here nor there
 is "$(rc_of device add web1 /dev/full0 --size 64M)" 5 "the card's refusal is the command's"
 like "$(cat "$dir/err")" "no room" "with the card's reason"
