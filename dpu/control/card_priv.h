@@ -44,7 +44,6 @@ struct card {
 	uint8_t id[16]; /* of this card, for ever */
 	char boot_id[40];
 	uint64_t started_ns;
-	bool degraded_said;
 };
 
 /* A name for messages, "vm web1"; the buffer is the caller's. */
@@ -54,7 +53,6 @@ const char *object_name(char *buf, size_t len, const char *noun, const char *nam
 /* Opens the remembered pool; what is wrong goes to pool_problem. */
 void pool_bring_up(struct card *c);
 void pool_take_down(struct card *c);
-uint64_t pool_survives(const struct card *c); /* further devices that may be lost */
 
 /* ---- devices.c --------------------------------------------------------------------------------------------- */
 /* A device's volume is named after its VM, its namespace and its path: "VM.NSID/dev/path". */

@@ -24,7 +24,8 @@ static unsigned int unusable(const struct pool *p)
 	return n;
 }
 
-uint64_t pool_survives(const struct card *c)
+/* Further devices that may be lost without losing protected data. */
+static uint32_t survives(const struct card *c)
 {
 	const struct pool *p = store_pool(c->store);
 	unsigned int m = pool_cfg(p)->scheme.m, gone = unusable(p);
@@ -218,7 +219,7 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 				 : PARAPET__ON_DEGRADED__ON_DEGRADED_REFUSE;
 	s->segment_bytes = pool_segment_bytes(p);
 	s->same_flash = cfg->allow_data_device;
-	s->survives = (uint32_t)pool_survives(card);
+	s->survives = survives(card);
 	for (unsigned int i = 0; rc == 0 && i < pool_ndevs(p); i++) {
 		rc = fill_flash(card, c, i, st, s->flashes[i]);
 		s->size_bytes += (uint64_t)pool_dev(p, i)->nsegments * pool_segment_bytes(p);

@@ -37,6 +37,5 @@ int state_save(
  * -EPROTONOSUPPORT: written by a newer version. */
 int state_load(
 	struct state_dir *s, const char *name, void **body, size_t *len_bytes, struct err *e);
-int state_remove(struct state_dir *s, const char *name, struct err *e);
 
 #endif

@@ -355,8 +355,6 @@ static void a_document_comes_back_and_a_second_owner_is_refused(void **state)
 	assert_int_equal(n, 6);
 	assert_memory_equal(body, "second", 6);
 	free(body);
-	assert_int_equal(state_remove(d, "tables", &e), 0);
-	assert_int_equal(state_load(d, "tables", &body, &n, &e), -ENOENT);
 	state_close(d);
 	remove_dir(dir);
 }
