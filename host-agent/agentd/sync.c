@@ -16,7 +16,13 @@ struct sync {
 	enum sync_how how;
 	struct sync_result *res;
 	struct err *e;
+	bool pool_failed; /* the card has one and could not open it: nothing can be said about its volumes */
 };
+
+static bool pool_is(const Parapet__PoolStatus *p, const char *state)
+{
+	return !strcmp(p ? p->state : "none", state);
+}
 
 static const char *text_of(const json_t *o, const char *name)
 {
@@ -210,10 +216,19 @@ static bool same_flashes(const Parapet__PoolStatus *have, const struct flash_lis
 static int sync_pool_with(
 	struct sync *y, const json_t *pool, const json_t *flashes, const Parapet__PoolStatus *have)
 {
-	bool none = !have || !strcmp(have->state, "none");
+	bool none = pool_is(have, "none");
 	struct flash_list f;
 	int rc;
 
+	if (pool_is(have, "failed") && flag_of(pool, "created")) {
+		y->pool_failed = true;
+		snprintf(y->res->problem, sizeof(y->res->problem),
+			"the card could not open its pool: %.160s; allowed: bring its flash "
+			"devices back "
+			"and 'pool open', or 'pool open --force'",
+			have->reason ? have->reason : "see its events");
+		return 0;
+	}
 	if (flash_list_make(&f, flashes) < 0)
 		return err_set(y->e, -ENOMEM, "pool", "", "out of memory");
 	if (flag_of(pool, "created"))
@@ -587,7 +602,7 @@ static int sync_devices(struct sync *y)
 
 int sync_pool_open(struct agent *a, struct store *s, const char *node, bool force, struct err *e)
 {
-	struct sync y = {a, s, node, SYNC_PUSH, NULL, e};
+	struct sync y = {a, s, node, SYNC_PUSH, NULL, e, false};
 	struct flash_list f;
 	json_t *flashes = NULL;
 	int rc = list_of(&y, &noun_flash, &flashes);
@@ -605,6 +620,29 @@ int sync_pool_open(struct agent *a, struct store *s, const char *node, bool forc
 	return rc;
 }
 
+/* A pool that is not open knows no volumes: "there is no such device" would be believed wrongly. */
+static int pool_must_be_open(struct agent *a, const char *node, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__StatusGet get = PARAPET__STATUS_GET__INIT;
+	const Parapet__Response *r;
+	struct rpc_msg reply;
+	int rc;
+
+	req.op_case = PARAPET__REQUEST__OP_STATUS_GET;
+	req.status_get = &get;
+	rc = node_call(a, node, &req, &reply, e);
+	if (rc < 0)
+		return rc;
+	r = reply.frame->response;
+	if (r->result_case != PARAPET__RESPONSE__RESULT_STATUS ||
+		pool_is(r->status->pool, "none") || pool_is(r->status->pool, "failed"))
+		rc = err_set(e, -ENODATA, "pool", "",
+			"the card's pool is not open; allowed: 'pool open' first");
+	rpc_msg_clear(&reply);
+	return rc;
+}
+
 int sync_device_del(struct agent *a, const char *node, uint32_t vm, const char *path, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
@@ -616,7 +654,9 @@ int sync_device_del(struct agent *a, const char *node, uint32_t vm, const char *
 	req.device_del = &dd;
 	dd.vm = vm;
 	dd.path = (char *)path;
-	rc = node_call(a, node, &req, &reply, e);
+	rc = pool_must_be_open(a, node, e);
+	if (!rc)
+		rc = node_call(a, node, &req, &reply, e);
 	if (!rc)
 		rpc_msg_clear(&reply);
 	return rc;
@@ -627,7 +667,7 @@ int sync_device_del(struct agent *a, const char *node, uint32_t vm, const char *
 int sync_node(struct agent *a, struct store *s, const char *node, enum sync_how how,
 	struct sync_result *res, struct err *e)
 {
-	struct sync y = {a, s, node, how, res, e};
+	struct sync y = {a, s, node, how, res, e, false};
 	bool ready = false;
 	struct node_state st = {.last_error = "not connected yet"};
 	int rc;
@@ -639,7 +679,7 @@ int sync_node(struct agent *a, struct store *s, const char *node, enum sync_how 
 	if (rc < 0 || !ready)
 		return MIN(rc, 0);
 	rc = sync_tables(&y);
-	if (!rc && res->applied)
+	if (!rc && res->applied && !y.pool_failed)
 		rc = sync_devices(&y);
 	return rc;
 }
@@ -722,7 +762,7 @@ int sync_undo(struct agent *a, struct store *s, const char *node, const struct s
 	const json_t *before, const char *refused, const char *why, struct err *e)
 {
 	struct sync_result again = {.version = res->version};
-	struct sync y = {a, s, node, SYNC_PUSH, &again, e};
+	struct sync y = {a, s, node, SYNC_PUSH, &again, e, false};
 	json_t *o;
 	size_t i;
 	int rc = 0;
