@@ -484,8 +484,11 @@ static void verify_piece(
 			verify_piece(l, v, first + i, SEC_PER_4K, reopened, power);
 		return;
 	}
-	if (q->req.status == IO_ERR_MEDIA && media_excused(l, v, first, n))
+	if (q->req.status == IO_ERR_MEDIA && media_excused(l, v, first, n)) {
+		if (power)
+			ref_unseen(&v->ref, first, n);
 		return;
+	}
 	if (q->req.status != IO_OK) {
 		ref_print(&v->ref, first);
 		fail(l, "%s: sectors %llu+%llu cannot be read%s: %s", v->name,

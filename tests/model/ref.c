@@ -21,6 +21,7 @@ int ref_grow(struct ref *r, uint64_t nsectors)
 	r->s = s;
 	for (uint64_t i = r->nsectors; i < nsectors; i++) {
 		s[i].n = 1;
+		s[i].unseen = 0;
 		s[i].c[0] = (struct cand){.state = CAND_ACKED};
 	}
 	r->nsectors = nsectors;
@@ -88,19 +89,26 @@ void ref_end(struct ref *r, uint64_t first, uint64_t n, uint32_t id, bool acked,
 			}
 }
 
+/* The newest that this flush has made certain; 0: none but the floor. */
+static unsigned int newest_flushed(const struct sector *s, uint32_t clock)
+{
+	for (unsigned int k = s->n - 1u; k >= 1 && k >= s->unseen; k--)
+		if (s->c[k].state == CAND_ACKED && s->c[k].acked_at <= clock)
+			return k;
+	return 0;
+}
+
 void ref_flushed(struct ref *r, uint64_t first, uint64_t n, uint32_t clock)
 {
 	for (uint64_t i = first; i < first + n; i++) {
 		struct sector *s = &r->s[i];
-		unsigned int k = s->n;
+		unsigned int k = newest_flushed(s, clock);
 
-		while (--k > 0)
-			if (s->c[k].state == CAND_ACKED && s->c[k].acked_at <= clock)
-				break;
 		if (!k)
 			continue;
 		memmove(s->c, s->c + k, (s->n - k) * sizeof(s->c[0]));
 		s->n -= k;
+		s->unseen = 0;
 	}
 }
 
@@ -113,6 +121,20 @@ static unsigned int last_acked(const struct sector *s)
 	return k;
 }
 
+/* The oldest value that may be there when no power is lost. */
+static unsigned int oldest(const struct sector *s)
+{
+	unsigned int k = last_acked(s);
+
+	return k < s->unseen ? 0 : k;
+}
+
+void ref_unseen(struct ref *r, uint64_t first, uint64_t n)
+{
+	for (uint64_t i = first; i < first + n; i++)
+		r->s[i].unseen = r->s[i].n;
+}
+
 static bool holds(const struct cand *c, uint32_t ver)
 {
 	return c->ver == ver || (c->alt && c->alt == ver);
@@ -122,7 +144,7 @@ bool ref_read(struct ref *r, uint64_t sector, uint32_t ver)
 {
 	struct sector *s = &r->s[sector];
 
-	for (unsigned int k = last_acked(s); k < s->n; k++) {
+	for (unsigned int k = oldest(s); k < s->n; k++) {
 		if (!holds(&s->c[k], ver))
 			continue;
 		if (s->c[k].state == CAND_ACKED) {
@@ -138,18 +160,20 @@ bool ref_recovered(struct ref *r, uint64_t sector, uint32_t ver, bool power)
 {
 	struct sector *s = &r->s[sector];
 
-	for (unsigned int k = power ? 0 : last_acked(s); k < s->n; k++) {
+	for (unsigned int k = power ? 0 : oldest(s); k < s->n; k++) {
 		if (!holds(&s->c[k], ver))
 			continue;
-		/* Zeros may come from more than one: keep the unprotected one's excuse, if there is one. */
+		/* The same content may come from more than one, and zeros also from an unprotected write of a new
+		 * block that left its record but not its data: keep the unprotected one's excuse. */
 		for (unsigned int j = k + 1; j < s->n; j++)
-			if (holds(&s->c[j], ver) && s->c[j].kind == CAND_UNPROTECTED)
-				k = j;
+			if ((holds(&s->c[j], ver) || !ver) && s->c[j].kind == CAND_UNPROTECTED)
+				s->c[k].kind = CAND_UNPROTECTED;
 		s->c[0] = s->c[k];
 		s->c[0].ver = ver;
 		s->c[0].alt = 0;
 		s->c[0].state = CAND_ACKED;
 		s->n = 1;
+		s->unseen = 0;
 		return true;
 	}
 	return false;

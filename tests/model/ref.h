@@ -33,6 +33,7 @@ struct cand {
 
 struct sector {
 	uint8_t n;
+	uint8_t unseen; /* power was lost and nobody could look since: any of the first so many */
 	struct cand c[CANDS_MAX];
 };
 
@@ -60,6 +61,8 @@ void ref_flushed(struct ref *r, uint64_t first, uint64_t n, uint32_t clock);
 bool ref_read(struct ref *r, uint64_t sector, uint32_t ver);
 /* May it after power was lost (or a process died)? Then it is the only one from now on. */
 bool ref_recovered(struct ref *r, uint64_t sector, uint32_t ver, bool power);
+/* It could not be read after a power loss: its device is away. */
+void ref_unseen(struct ref *r, uint64_t first, uint64_t n);
 /* Is there anything unprotected among what it may hold? */
 bool ref_unprotected(const struct ref *r, uint64_t sector);
 /* Newest acknowledged kind. */
