@@ -6,7 +6,7 @@
 #include "dpu/core/shard.h"
 #include "dpu/pool/superblock.h"
 
-#define POOL_RESERVE_SEGMENTS 2u /* of each device, kept back for records */
+#define POOL_RESERVE_SEGMENTS 4u /* of each device, kept back for records */
 #define POOL_DEV_SEGMENTS_MIN 6u /* superblocks, the reserve, and room to do something */
 
 struct pool {

@@ -67,7 +67,7 @@ static inline uint32_t table_hdr_bytes(const struct table_entry *e)
 }
 
 /* ---- logio.c: I/O to members, with patience ---------------------------------------------------------------------- */
-/* An I/O that is retried while the device's queue is full and once after a transient error. done_fn runs once, later, with io.status. */
+/* An I/O that is retried while the device's queue is full and three times after a transient error. done_fn runs once, later, with io.status. */
 struct logio {
 	struct flash_io io; /* op, off, len, iov, niov: the caller's */
 	struct stripelog *log;

@@ -4,7 +4,7 @@
 
 #include "dpu/stripelog/log_priv.h"
 
-#define RETRIES 1u
+#define RETRIES 3u
 
 static void try_submit(struct logio *lio);
 
