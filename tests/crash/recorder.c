@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/crash/recorder.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/util.h"
+#include "dpu/core/shard.h"
+#include "dpu/flash/flash_priv.h"
+#include "dpu/stripelog/format.h"
+
+#define DELAY_MAX_NS 20000u
+
+uint64_t next_random(uint64_t *rng)
+{
+	*rng ^= *rng << 13;
+	*rng ^= *rng >> 7;
+	*rng ^= *rng << 17;
+	return *rng;
+}
+
+static void *must(void *p)
+{
+	if (p)
+		return p;
+	fprintf(stderr, "no memory\n");
+	exit(1);
+}
+
+/* ---- journal --------------------------------------------------------------------------------------------------- */
+
+static uint32_t journal_add(struct journal *j, const struct event *e)
+{
+	if (j->n == j->cap) {
+		j->cap = j->cap ? j->cap * 2 : 1024;
+		j->ev = must(realloc(j->ev, j->cap * sizeof(*j->ev)));
+	}
+	j->ev[j->n] = *e;
+	return (uint32_t)j->n++;
+}
+
+void journal_user(struct journal *j, uint8_t user, uint32_t id)
+{
+	journal_add(j, &(struct event){.kind = EV_USER, .user = user, .id = id});
+}
+
+void journal_clear(struct journal *j)
+{
+	for (size_t i = 0; i < j->n; i++)
+		free(j->ev[i].data);
+	free(j->ev);
+	*j = (struct journal){0};
+}
+
+/* ---- device ------------------------------------------------------------------------------------------------------ */
+
+struct recorder {
+	struct flash f;
+	struct recorder_cfg cfg;
+};
+
+struct rec_io {
+	struct recorder *r;
+	struct flash_io *io;
+	struct timer timer;
+	uint32_t ev;
+};
+
+static enum ev_class classify(const struct recorder *r, const struct event *e)
+{
+	le64 magic = {0};
+
+	if (!e->data)
+		return CLASS_ZERO;
+	if (e->off < r->cfg.segment_bytes)
+		return CLASS_SUPERBLOCK;
+	memcpy(&magic, e->data, sizeof(magic));
+	if (from_le64(magic) == SEG_MAGIC && e->off % r->cfg.segment_bytes == 0)
+		return CLASS_SEGMENT;
+	if (from_le64(magic) == FRAG_MAGIC && e->len >= sizeof(struct frag_disk)) {
+		struct frag_disk h;
+
+		memcpy(&h, e->data, sizeof(h));
+		return from_le32(h.nblocks) ? CLASS_APPEND : CLASS_RECORD;
+	}
+	return CLASS_AREA;
+}
+
+static void io_over(void *arg)
+{
+	struct rec_io *x = arg;
+	struct recorder *r = x->r;
+	struct flash_io *io = x->io;
+	struct event e = {.dev = (uint8_t)r->cfg.dev, .id = x->ev};
+
+	if (io->op == FLASH_FLUSH || io->op == FLASH_WRITE || io->op == FLASH_WRITE_ZEROES) {
+		e.kind = io->op == FLASH_FLUSH ? EV_FLUSH_DONE : EV_WRITE_DONE;
+		journal_add(r->cfg.journal, &e);
+	}
+	free(x);
+	flash_complete(&r->f, io, FLASH_OK);
+}
+
+static void read_now(struct recorder *r, const struct flash_io *io)
+{
+	uint64_t off = io->off;
+
+	for (int i = 0; i < io->niov; i++) {
+		image_read(r->cfg.image, r->cfg.dev, off, io->iov[i].iov_base, io->iov[i].iov_len);
+		off += io->iov[i].iov_len;
+	}
+}
+
+static uint32_t write_now(struct recorder *r, const struct flash_io *io)
+{
+	struct event e = {
+		.kind = EV_WRITE, .dev = (uint8_t)r->cfg.dev, .off = io->off, .len = io->len};
+
+	if (io->op == FLASH_WRITE) {
+		e.data = must(malloc(io->len));
+		flash_gather(io, e.data);
+	}
+	e.class = (uint8_t)classify(r, &e);
+	image_write(r->cfg.image, r->cfg.dev, e.off, e.data, e.len);
+	return journal_add(r->cfg.journal, &e);
+}
+
+static int recorder_submit(struct flash *f, struct flash_io *io)
+{
+	struct recorder *r = container_of(f, struct recorder, f);
+	struct rec_io *x = calloc(1, sizeof(*x));
+	uint64_t delay = 1 + shard_random(f->sh) % DELAY_MAX_NS;
+	int rc;
+
+	if (!x)
+		return -EAGAIN;
+	x->r = r;
+	x->io = io;
+	rc = timer_arm(f->sh, &x->timer, shard_now_ns(f->sh) + delay, io_over, x);
+	if (rc < 0) {
+		free(x);
+		return rc;
+	}
+	switch (io->op) {
+	case FLASH_READ:
+		read_now(r, io);
+		break;
+	case FLASH_WRITE:
+	case FLASH_WRITE_ZEROES:
+		x->ev = write_now(r, io);
+		break;
+	case FLASH_FLUSH:
+		x->ev = journal_add(r->cfg.journal,
+			&(struct event){.kind = EV_FLUSH, .dev = (uint8_t)r->cfg.dev});
+		break;
+	case FLASH_DISCARD:
+		break; /* a hint */
+	}
+	return 0;
+}
+
+static void recorder_close(struct flash *f)
+{
+	free(container_of(f, struct recorder, f));
+}
+
+static const struct flash_ops recorder_ops = {.close = recorder_close, .submit = recorder_submit};
+
+int recorder_open(const struct recorder_cfg *cfg, struct flash **out)
+{
+	struct recorder *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->cfg = *cfg;
+	r->f = (struct flash){.ops = &recorder_ops,
+		.sh = cfg->sh,
+		.info = {.size_bytes = cfg->size_bytes,
+			.block_bytes = cfg->block_bytes,
+			.atomic_bytes = cfg->atomic_bytes,
+			.volatile_cache = cfg->volatile_cache,
+			.depth = FLASH_DEPTH_DEFAULT}};
+	snprintf(r->f.info.address, sizeof(r->f.info.address), "recorder:%u", cfg->dev);
+	*out = &r->f;
+	return 0;
+}
+
+/* ---- replay -------------------------------------------------------------------------------------------------------- */
+
+void replay_begin(
+	struct replay *r, const struct journal *j, struct image *base, bool volatile_cache)
+{
+	*r = (struct replay){.j = j, .base = base, .volatile_cache = volatile_cache};
+}
+
+void replay_end(struct replay *r)
+{
+	free(r->pend);
+	*r = (struct replay){0};
+}
+
+/* To the base, in order: a durable write waits for older ones of its device that are not, as they may lie below it. */
+static void settle(struct replay *r)
+{
+	uint64_t blocked = 0;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < r->npend; i++) {
+		const struct event *e = &r->j->ev[r->pend[i].ev];
+
+		if (r->pend[i].durable && !(blocked >> e->dev & 1)) {
+			image_write(r->base, e->dev, e->off, e->data, e->len);
+			continue;
+		}
+		blocked |= 1ull << e->dev;
+		r->pend[kept++] = r->pend[i];
+	}
+	r->npend = kept;
+}
+
+static void pend_add(struct replay *r)
+{
+	if (r->npend == r->cap_pend) {
+		r->cap_pend = r->cap_pend ? r->cap_pend * 2 : 64;
+		r->pend = must(realloc(r->pend, r->cap_pend * sizeof(*r->pend)));
+	}
+	r->pend[r->npend++] = (struct pend){.ev = (uint32_t)r->at};
+}
+
+void replay_step(struct replay *r)
+{
+	const struct event *e = &r->j->ev[r->at];
+
+	switch (e->kind) {
+	case EV_WRITE:
+		pend_add(r);
+		break;
+	case EV_WRITE_DONE:
+		for (size_t i = 0; i < r->npend; i++)
+			if (r->pend[i].ev == e->id) {
+				r->pend[i].done = true;
+				r->pend[i].done_at = (uint32_t)r->at;
+				r->pend[i].durable = !r->volatile_cache;
+			}
+		break;
+	case EV_FLUSH_DONE:
+		for (size_t i = 0; i < r->npend; i++)
+			if (r->j->ev[r->pend[i].ev].dev == e->dev && r->pend[i].done &&
+				r->pend[i].done_at < e->id)
+				r->pend[i].durable = true;
+		break;
+	default:
+		break;
+	}
+	r->at++;
+	if (e->kind == EV_FLUSH_DONE || (e->kind == EV_WRITE_DONE && !r->volatile_cache))
+		settle(r);
+}
+
+static void write_torn(struct image *to, const struct event *e, uint32_t unit, uint64_t *rng)
+{
+	uint64_t prefix = next_random(rng) % 2 ? next_random(rng) % (e->len / unit + 1) : 0;
+
+	for (uint64_t at = 0, i = 0; at < e->len; i++) {
+		uint64_t n = MIN(unit - (e->off + at) % unit, e->len - at);
+
+		if (prefix ? i < prefix : next_random(rng) % 2)
+			image_write(to, e->dev, e->off + at, e->data ? e->data + at : NULL, n);
+		at += n;
+	}
+}
+
+void replay_cut(
+	const struct replay *r, struct image *to, enum fate_mode mode, uint32_t unit, uint64_t *rng)
+{
+	uint64_t devs = next_random(rng);
+
+	for (size_t i = 0; i < r->npend; i++) {
+		const struct event *e = &r->j->ev[r->pend[i].ev];
+		bool kept = r->pend[i].durable || mode == FATES_ALL ||
+			    (mode == FATES_BY_DEV && devs >> e->dev & 1) ||
+			    (mode >= FATES_RANDOM && mode <= FATES_TORN && next_random(rng) % 2);
+
+		if (kept)
+			image_write(to, e->dev, e->off, e->data, e->len);
+		else if (mode == FATES_TORN && next_random(rng) % 2)
+			write_torn(to, e, unit, rng);
+	}
+}
