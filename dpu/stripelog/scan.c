@@ -159,6 +159,7 @@ static void seg_note(
 	}
 	seg->nonce = h->nonce;
 	seg->generation = h->generation;
+	seg->epoch = h->epoch;
 	seg->own = own;
 }
 
@@ -238,6 +239,24 @@ static void segs_claim(struct scan *s)
 
 	HASH_ITER(hh, s->segs, seg, tmp)
 	pool_segment_claim(s->log->pool, seg->at >> 24, seg->at & 0xffffff, POOL_LOG);
+}
+
+int stripelog_segment_yield(
+	struct stripelog *log, unsigned int dev, uint32_t segment, uint64_t epoch)
+{
+	uint32_t at = SEG_AT(dev, segment);
+	struct scan_seg *seg;
+
+	assert(log->scan);
+	HASH_FIND(hh, log->scan->segs, &at, sizeof(at), seg);
+	if (!seg)
+		return -EUCLEAN;
+	if (seg->epoch > epoch)
+		return -EEXIST;
+	if (seg->own)
+		return -EUCLEAN;
+	pool_segment_free(log->pool, dev, segment);
+	return 0;
 }
 
 /* ---- 2: fragments ---------------------------------------------------------------------------------------------- */

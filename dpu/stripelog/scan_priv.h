@@ -23,6 +23,7 @@ struct scan_group {
 struct scan_seg {
 	uint32_t at; /* dev << 24 | segment */
 	uint64_t nonce, generation;
+	uint64_t epoch; /* of that header */
 	bool own; /* its own header says so, not only another member's */
 	UT_hash_handle hh;
 };

@@ -158,6 +158,15 @@ struct stripelog_visitor {
 	void *arg;
 };
 int stripelog_scan(struct stripelog *log, const struct stripelog_visitor *v, struct err *err);
+/*
+ * Between the two: a record of `epoch` says that the segment is somebody else's. The newer of the two knew the truth; devices that were away meanwhile
+ * may bring back the other.
+ *   0        it is free again: only headers of other devices name it, of a group older than the record
+ *   -EEXIST  it is the log's since a later epoch, whose recovery had not seen the record: so the record had not been complete
+ *   -EUCLEAN both cannot be
+ */
+int stripelog_segment_yield(
+	struct stripelog *log, unsigned int dev, uint32_t segment, uint64_t epoch);
 /* moved_fn: block pos of stripe old_ref is now block pos of stripe new_ref (same CRC); the live count went along with it. Told before
  * stripelog_recover() returns; old_ref may be reused after that only. */
 int stripelog_recover(struct stripelog *log,

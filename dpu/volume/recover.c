@@ -22,7 +22,8 @@
 #include "dpu/core/crc32c.h"
 #include "dpu/volume/store_priv.h"
 
-#define SEQ_CHUNK 512u /* pages */
+#define SEQ_CHUNK       512u /* pages */
+#define SEQ_EPOCH_SHIFT 40 /* of write sequences: they start at epoch << 40 */
 
 struct found_area {
 	struct rec_area_fields f;
@@ -368,6 +369,23 @@ static void apply_zeros(struct shadow *sh)
 	}
 }
 
+/*
+ * 0, or -EEXIST where the record does not count: it was never complete (nothing can refer to the piece), and a recovery that did not see its
+ * copies gave the segment to the log.
+ */
+static int claim_segment(struct recovery *r, const struct rec_area_fields *a)
+{
+	enum pool_use use = a->kind == AREA_DATA ? POOL_DATA : POOL_INTERMEDIATE;
+	int rc = pool_segment_claim(r->s->pool, a->dev, a->segment, use);
+
+	if (rc != -EEXIST)
+		return rc;
+	if (pool_segment_use(r->s->pool, a->dev, a->segment) != POOL_LOG)
+		return -EUCLEAN;
+	rc = stripelog_segment_yield(r->s->log, a->dev, a->segment, a->seq >> SEQ_EPOCH_SHIFT);
+	return rc ? rc : pool_segment_claim(r->s->pool, a->dev, a->segment, use);
+}
+
 static int claim_areas(struct recovery *r, struct shadow *sh, struct err *err)
 {
 	struct volume *v = sh->vol;
@@ -381,13 +399,14 @@ static int claim_areas(struct recovery *r, struct shadow *sh, struct err *err)
 			return err_set(err, -EUCLEAN, v->cfg.name, NULL,
 				"a record places piece %llu outside the volume or the pool",
 				(unsigned long long)a->piece);
-		rc = pool_segment_claim(r->s->pool, a->dev, a->segment,
-			a->kind == AREA_DATA ? POOL_DATA : POOL_INTERMEDIATE);
+		rc = claim_segment(r, a);
+		if (rc == -EEXIST)
+			continue;
 		if (rc < 0)
 			return err_set(err, -EUCLEAN, v->cfg.name, NULL,
 				"segment %u of %s, which holds piece %llu, is %s", a->segment,
 				pool_dev(r->s->pool, a->dev)->name, (unsigned long long)a->piece,
-				rc == -EEXIST ? "also used by something else" : "not there");
+				rc == -EUCLEAN ? "also used by something else" : "not there");
 		p = &v->pieces[a->kind][a->piece];
 		*p = (struct piece){.segment = a->segment, .dev = a->dev, .state = PIECE_READY};
 	}
