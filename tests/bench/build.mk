@@ -3,7 +3,7 @@ BENCH_SRC := $(wildcard tests/bench/*.c)
 $(BIN)/parapet-bench: $(BENCH_SRC:%.c=$(O)/%.o) $(LIBDPU) $(LIBCOMMON)
 	$(link) $^ $(DPU_LIBS) $(COMMON_LIBS) $(LDLIBS)
 
-TESTS += $(BIN)/parapet-bench
+TEST_PROGS += $(BIN)/parapet-bench
 
 .PHONY: bench
 bench: all $(BIN)/parapet-bench

@@ -88,7 +88,7 @@ config() {
 }
 
 vm_common() { # PORT NUMBER
-	printf 'cores: 2\n        memory: 4G\n        data_flash: %s\n        intermediate_flash: %s\n        vf: net_memif%d\n        card_ip: %s/24\n        nqn: nqn.2024-01.org.parapet:%s' \
+	printf 'cores: 2\n        memory: 4G\n        data_flash: %s\n        intermediate_flash: %s\n        vf: net_memif%d\n        card_ip: %s/24\n        nqn: nqn.2026-11.io.parapet:%s' \
 		"$DATA_FLASH" "$INTER_FLASH" "$1" "$CARD_IP" "${VMS[$1]}"
 }
 
@@ -134,7 +134,7 @@ identify() {
 	local vm path nsid
 	while read -r vm path nsid; do NSID[$vm:$path]=$nsid; done < <(cli device show --json |
 		jq -r '.items[] | "\(.vm) \(.path) \(.card.nsid // .nsid)"')
-	for vm in "${VMS[@]}"; do NQN[$vm]=nqn.2024-01.org.parapet:$vm; done
+	for vm in "${VMS[@]}"; do NQN[$vm]=nqn.2026-11.io.parapet:$vm; done
 	[ "${#NSID[@]}" = "${#DEVICES[@]}" ] || fail "the card shows ${#NSID[@]} devices of ${#DEVICES[@]}"
 }
 

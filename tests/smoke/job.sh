@@ -4,7 +4,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/smoke/lib.sh
 [ -x "$BIN/parapet-dpu" ] && [ -x "$BIN/parapet-io" ] || skip_all "parapet-dpu or parapet-io is not built"
 port=$((20000 + $$ % 20000))
-nqn=nqn.2024-01.org.parapet:smoke
+nqn=nqn.2026-11.io.parapet:smoke
 
 card_start() {
 	"$BIN/parapet-dpu" --state "$dir/state" --control "$dir/card.sock" >>"$dir/card.log" 2>&1 &

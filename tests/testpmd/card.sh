@@ -10,7 +10,7 @@ tp_init
 
 CARD=10.1.0.1
 cli() { "$BIN/parapet" --agent "$TP_DIR/agent.sock" "$@"; }
-nqn() { echo "nqn.2024-01.org.parapet:$1"; }
+nqn() { echo "nqn.2026-11.io.parapet:$1"; }
 io() { # VM COMMAND OPTIONS...
 	local vm=$1 cmd=$2
 	shift 2
