@@ -146,7 +146,8 @@ static int append_again(struct recovery *r, struct cand *c)
 	a.records = r->records;
 	a.nrecords = records_get(r, &h);
 	a.excluded_dev = h.excluded;
-	a.use_reserve = true; /* what an opening has accepted must not stay thin because users have filled the pool */
+	a.use_reserve =
+		true; /* what an opening has accepted must not stay thin because users have filled the pool */
 	if (c->has_ref) {
 		for (uint32_t i = 0; i < h.nextents; i++)
 			r->extents[i] = frag_hdr_extent(&h, i);
