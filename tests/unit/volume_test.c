@@ -471,6 +471,36 @@ static void a_record_waits_for_its_data_unless_the_place_is_known_to_hold_zeros(
 	bed_close();
 }
 
+static uint64_t log_flushes(void)
+{
+	struct store_stats st;
+
+	store_stats(bed.store, &st);
+	return st.log.flushes;
+}
+
+/* Later records may outlive a power cut that an unflushed one does not. */
+static void a_new_piece_is_durable_before_anything_is_said_about_it(void **state)
+{
+	struct volume *v;
+	uint64_t n;
+
+	bed_open(6, 2, 1, true);
+	v = create("a", 600, VOLUME_COPY, 0);
+	n = log_flushes();
+	assert_int_equal(put(v, IO_PLAIN, 0, 1, 1, 0), IO_OK);
+	assert_true(log_flushes() > n);
+	n = log_flushes();
+	assert_int_equal(put(v, IO_PLAIN, 1, 1, 1, 0), IO_OK); /* the same piece */
+	assert_int_equal(log_flushes(), n);
+	assert_int_equal(put(v, IO_PROTECT, 300, 1, 1, 0), IO_OK); /* the next */
+	assert_true(log_flushes() > n);
+	n = log_flushes();
+	assert_int_equal(put(v, IO_INTERMEDIATE, 301, 1, 1, 0), IO_OK);
+	assert_true(log_flushes() > n);
+	bed_close();
+}
+
 static void a_policy_change_on_a_live_volume_never_shows_an_older_value(void **state)
 {
 	static const enum io_outcome ways[] = {IO_PROTECT, IO_PLAIN, IO_INTERMEDIATE};
@@ -660,6 +690,7 @@ int main(void)
 		cmocka_unit_test(a_full_pool_refuses_writes_and_goes_on_reading_and_trimming),
 		cmocka_unit_test(
 			a_record_waits_for_its_data_unless_the_place_is_known_to_hold_zeros),
+		cmocka_unit_test(a_new_piece_is_durable_before_anything_is_said_about_it),
 		cmocka_unit_test(a_policy_change_on_a_live_volume_never_shows_an_older_value),
 		cmocka_unit_test(more_than_fits_is_pushed_back_and_nothing_is_dropped),
 		cmocka_unit_test(wrong_requests_are_refused_with_the_right_status),
