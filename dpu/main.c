@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* parapet-dpu: the firmware process of a card. Options, the order of starting and stopping, signals; nothing else. */
 #include "common/base/log.h"
+#include "common/base/units.h"
 #include "common/base/util.h"
 #include "dpu/control/card.h"
 #include "dpu/control/server.h"
@@ -13,12 +14,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#define MAP_MEMORY_MIN (64ull << 20)
 
 struct dpu {
 	/* options */
 	const char *state_dir, *control;
 	enum shard_mode mode;
 	enum log_level log;
+	uint64_t map_bytes;
 	const char *uplinks[PORT_UPLINKS_MAX];
 	unsigned int nuplinks;
 	int eal_argc; /* 0: sockets only, EAL is not started */
@@ -93,6 +98,7 @@ static int card_start(struct dpu *d, struct err *e)
 	struct card_cfg cfg = {.shard = d->shard,
 		.state_dir = d->state_dir,
 		.mode = d->mode,
+		.map_bytes = d->map_bytes,
 		.access = {{&access_sockets, d->shard}}};
 
 	if (d->eal_argc)
@@ -167,6 +173,9 @@ static const char usage[] =
 	"  --mode MODE       adaptive (default), polling or interrupt; the tables may say "
 	"otherwise\n"
 	"  --uplink PORT     a port to the network, not to a VM; may be given several times\n"
+	"  --map-memory SIZE memory for what says where blocks are (16 bytes per 4 KiB written), "
+	"for example 4G;\n"
+	"                    default: a quarter of the machine's\n"
 	"  --log LEVEL       error, warn, info (default) or debug\n"
 	"  --version, --help\n"
 	"\n"
@@ -183,6 +192,35 @@ static int choice(const char *text, const char *const *names, int *out)
 	return -EINVAL;
 }
 
+static uint64_t machine_bytes(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}
+
+/* A quarter, but not less than 1 GiB, but then not more than half. */
+static uint64_t map_memory_default(void)
+{
+	uint64_t all = machine_bytes();
+
+	return all ? MIN(MAX(all / 4, 1ull << 30), all / 2) : 1ull << 30;
+}
+
+static int map_memory(const char *text, uint64_t *bytes)
+{
+	uint64_t half = machine_bytes() / 2;
+
+	if (units_parse_bytes(text, bytes) == 0 && *bytes >= MAP_MEMORY_MIN &&
+		(!half || *bytes <= half))
+		return 0;
+	fprintf(stderr,
+		"parapet-dpu: --map-memory %s: a size from %lluM to half of the machine's memory "
+		"(%lluM), for example 4G\n",
+		text, MAP_MEMORY_MIN >> 20, (unsigned long long)half >> 20);
+	return -EINVAL;
+}
+
 /* 0: go on; 1: done, with 0; -EINVAL: said why. */
 static int options_read(int argc, char **argv, struct dpu *d)
 {
@@ -191,6 +229,7 @@ static int options_read(int argc, char **argv, struct dpu *d)
 		{"control", required_argument, NULL, 'c'},
 		{"mode", required_argument, NULL, 'm'},
 		{"uplink", required_argument, NULL, 'u'},
+		{"map-memory", required_argument, NULL, 'M'},
 		{"log", required_argument, NULL, 'l'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
@@ -217,6 +256,10 @@ static int options_read(int argc, char **argv, struct dpu *d)
 			if (choice(optarg, levels, &v) < 0)
 				goto bad;
 			d->log = (enum log_level)v;
+			break;
+		case 'M':
+			if (map_memory(optarg, &d->map_bytes) < 0)
+				return -EINVAL;
 			break;
 		case 'u':
 			if (d->nuplinks == PORT_UPLINKS_MAX)
@@ -267,7 +310,8 @@ int main(int argc, char **argv)
 	struct dpu d = {.state_dir = "/var/lib/parapet/dpu",
 		.control = "/run/parapet/dpu.sock",
 		.mode = SHARD_ADAPTIVE,
-		.log = LOG_LEVEL_INFO};
+		.log = LOG_LEVEL_INFO,
+		.map_bytes = map_memory_default()};
 	struct err e = {0};
 	size_t up = 0;
 	int rc = options_read(argc, argv, &d);

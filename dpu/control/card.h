@@ -58,6 +58,7 @@ struct card_cfg {
 	struct shard *shard;
 	const char *state_dir;
 	enum shard_mode mode; /* where the tables do not name one */
+	uint64_t map_bytes; /* memory for location maps and stripe table; 0: the store's defaults */
 	struct card_access access[CARD_ACCESS_MAX]; /* ends with ops NULL */
 };
 

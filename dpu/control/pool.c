@@ -40,6 +40,7 @@ static void store_event(void *arg, enum store_event_kind kind, const char *objec
 		[STORE_EVENT_DEGRADED] = {"degraded", EVENT_WARNING},
 		[STORE_EVENT_SPACE_LOW] = {"space-low", EVENT_WARNING},
 		[STORE_EVENT_NO_SPACE] = {"no-space", EVENT_ERROR},
+		[STORE_EVENT_MAP_FULL] = {"map-full", EVENT_ERROR},
 		[STORE_EVENT_DATA_AREA_LOST] = {"data-area-lost", EVENT_WARNING},
 		[STORE_EVENT_REPAIRED] = {"repaired", EVENT_INFO},
 		[STORE_EVENT_MEDIA_ERROR] = {"media-error", EVENT_ERROR},
@@ -205,8 +206,13 @@ static void store_in_use(struct card *c)
 
 static int store_up(struct card *c, struct pool *pool, bool force, struct err *e)
 {
-	struct store_cfg cfg = {
-		.pool = pool, .ec = EC_ISAL, .queue = queue_cfg_of(c->doc), .force = force};
+	struct store_cfg cfg = {.pool = pool,
+		.ec = EC_ISAL,
+		.queue = queue_cfg_of(c->doc),
+		.force = force,
+		/* A mapped block takes 10 bytes of map and is given 6 of stripe table (hwdocs/budget.md). */
+		.map_bytes = c->cfg.map_bytes / 16 * 10,
+		.table_bytes = c->cfg.map_bytes / 16 * 6};
 	int rc = store_open(&cfg, &c->store, e);
 
 	if (rc < 0) {

@@ -140,6 +140,18 @@ static void flash_numbers(struct list *l, const struct pool_dev *d)
 	}
 }
 
+/* What says where blocks are: used, and the bound that --map-memory sets. */
+static void memory_numbers(struct list *l, const struct store *s)
+{
+	struct store_stats st;
+
+	store_stats(s, &st);
+	stat_add(l, "card", "map_bytes", st.map_bytes);
+	stat_add(l, "card", "map_budget_bytes", st.map_max_bytes);
+	stat_add(l, "card", "stripe_table_used_bytes", st.log.table_used_bytes);
+	stat_add(l, "card", "stripe_table_budget_bytes", st.log.table_max_bytes);
+}
+
 int call_stats(struct card *card, struct call *c)
 {
 	Parapet__Stats *r = call_message(c, Parapet__Stats, parapet__stats__init);
@@ -155,6 +167,7 @@ int call_stats(struct card *card, struct call *c)
 	if (card->store) {
 		const struct pool *p = store_pool(card->store);
 
+		memory_numbers(&l, card->store);
 		for (unsigned int i = 0; i < pool_ndevs(p); i++)
 			flash_numbers(&l, pool_dev(p, i));
 	}

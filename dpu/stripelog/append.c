@@ -364,7 +364,7 @@ static int op_table(struct append_op *op)
 
 	if (!op->h.geo.nblocks)
 		return 0;
-	rc = table_add(op->log->table, &op->h, op->h.geo.nblocks, &op->a->ref);
+	rc = table_add(op->log->table, &op->h, op->h.geo.nblocks, true, &op->a->ref);
 	op->has_ref = rc == 0;
 	return rc;
 }

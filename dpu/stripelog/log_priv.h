@@ -45,9 +45,11 @@ struct table_entry {
 #define ENTRY_RECOVERED 1u /* found by the scan; dropped when still at 0 live blocks at recovery */
 
 struct table;
-int table_open(struct table **out);
+int table_open(uint64_t max_bytes, struct table **out);
 void table_close(struct table *t);
-int table_add(struct table *t, const struct frag_hdr *h, uint32_t live, uint32_t *ref);
+/* bounded: -ENOSPC rather than past max_bytes. */
+int table_add(
+	struct table *t, const struct frag_hdr *h, uint32_t live, bool bounded, uint32_t *ref);
 /* Addresses of an entry of the same shape, written again elsewhere. */
 void table_set(struct table *t, uint32_t ref, const struct frag_hdr *h);
 struct table_entry *table_get(const struct table *t, uint32_t ref); /* NULL: no such entry */
@@ -55,6 +57,10 @@ void table_del(struct table *t, uint32_t ref);
 void table_each(
 	struct table *t, void (*fn)(void *arg, uint32_t ref, struct table_entry *e), void *arg);
 uint64_t table_bytes(const struct table *t);
+uint64_t table_used_bytes(const struct table *t); /* of these, entries */
+uint64_t table_max_bytes(const struct table *t);
+uint64_t table_room(const struct table *t); /* bytes of entries that can be added yet */
+uint64_t table_entry_bytes(unsigned int nfrags);
 uint64_t table_entries(const struct table *t);
 struct frag_addr table_addr_of(const struct table_entry *e, unsigned int frag);
 static inline uint32_t table_rows(const struct table_entry *e)

@@ -618,7 +618,7 @@ static int cand_emit(struct scan *s, struct cand *c, const struct stripelog_visi
 		return 0;
 	}
 	if (h.geo.nblocks) {
-		rc = table_add(s->log->table, &h, 0, &c->ref);
+		rc = table_add(s->log->table, &h, 0, false, &c->ref);
 		if (rc < 0)
 			return rc;
 		table_get(s->log->table, c->ref)->flags |= ENTRY_RECOVERED;

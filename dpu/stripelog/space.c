@@ -281,6 +281,20 @@ void stripelog_unreserve(
 		space_used(log, key, nblocks);
 }
 
+/* A block in a stripe of its own takes the most: an entry of 1 + m. */
+bool stripelog_table_room(const struct stripelog *log, struct ec_scheme scheme, uint32_t nblocks)
+{
+	uint64_t need = nblocks * table_entry_bytes(1u + scheme.m);
+
+	for (uint32_t i = 0; i < log->nkeys; i++) {
+		const struct log_key *key = &log->keys[i];
+
+		if (key->reserved)
+			need += key->reserved * table_entry_bytes(1u + key->scheme.m);
+	}
+	return need <= table_room(log->table);
+}
+
 uint64_t stripelog_blocks_left(
 	const struct stripelog *clog, struct ec_scheme scheme, int excluded_dev)
 {

@@ -9,6 +9,8 @@
 #include "dpu/stripelog/log_priv.h"
 #include "dpu/stripelog/space.h"
 
+#define TABLE_DEF (1ull << 30)
+
 static int log_poll(void *arg)
 {
 	struct stripelog *log = arg;
@@ -28,9 +30,9 @@ static void log_free(struct stripelog *log)
 	free(log);
 }
 
-static int log_alloc(struct stripelog *log)
+static int log_alloc(struct stripelog *log, uint64_t table_bytes)
 {
-	int rc = table_open(&log->table);
+	int rc = table_open(table_bytes ? table_bytes : TABLE_DEF, &log->table);
 
 	if (rc < 0)
 		return rc;
@@ -75,7 +77,7 @@ int stripelog_open(const struct stripelog_cfg *cfg, struct stripelog **out)
 	memcpy(log->id.uuid, pool_uuid(cfg->pool), 16);
 	memcpy(log->id.key, pool_key(cfg->pool), 16);
 	window_open(log);
-	rc = log_alloc(log);
+	rc = log_alloc(log, cfg->table_bytes);
 	if (rc < 0) {
 		log_free(log);
 		return rc;
@@ -140,5 +142,7 @@ void stripelog_stats(const struct stripelog *log, struct stripelog_stats *out)
 {
 	*out = log->stats;
 	out->table_bytes = table_bytes(log->table);
+	out->table_used_bytes = table_used_bytes(log->table);
+	out->table_max_bytes = table_max_bytes(log->table);
 	out->table_entries = table_entries(log->table);
 }

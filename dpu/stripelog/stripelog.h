@@ -8,7 +8,8 @@
  * (largest m + 2) copies.
  *
  * Thread: one shard. Submit contract of dpu/core/io.h: 0 and done_fn once later, or -errno and never.
- * Memory: everything is allocated at open from stripelog_cfg; -EAGAIN means "later" (back-pressure: retry from a poller or completion).
+ * Memory: allocated at open from stripelog_cfg, but for the stripe table and groups, which grow in slabs while writing, never per I/O;
+ * -EAGAIN means "later" (back-pressure: retry from a poller or completion).
  * Ownership: the caller owns the request structs and what they point to until done_fn.
  */
 #ifndef DPU_STRIPELOG_STRIPELOG_H
@@ -26,6 +27,7 @@ struct stripelog_cfg {
 	uint32_t max_inflight; /* appends at once; 0: 32 */
 	uint32_t max_reads; /* degraded reads at once; 0: 64 */
 	uint32_t shard_id; /* part of stripe numbers */
+	uint64_t table_bytes; /* bound of the stripe table for appends; 0: 1 GiB */
 };
 
 int stripelog_open(const struct stripelog_cfg *cfg, struct stripelog **out);
@@ -95,6 +97,10 @@ int stripelog_reserve(
 	struct stripelog *log, struct ec_scheme scheme, int excluded_dev, uint32_t nblocks);
 void stripelog_unreserve(
 	struct stripelog *log, struct ec_scheme scheme, int excluded_dev, uint32_t nblocks);
+
+/* Whether the stripe table has room for nblocks appended under scheme, each in a stripe of its own, beside all that is reserved. Where it
+ * has not, appends of blocks may fail with -ENOSPC (nothing written); records need no room there. */
+bool stripelog_table_room(const struct stripelog *log, struct ec_scheme scheme, uint32_t nblocks);
 
 /* ---- the stripe table: live blocks of a stripe ---------------------------------------------------------------- */
 /* nblocks of stripe `ref` are no longer (or, recovery: also) referred to by the map; at 0 the entry is freed. */
@@ -180,6 +186,7 @@ struct stripelog_stats {
 	uint64_t reappends, short_stripes, decoded_blocks, crc_mismatches, unrecoverable_blocks,
 		flushes;
 	uint64_t table_bytes, table_entries; /* memory of the stripe table */
+	uint64_t table_used_bytes, table_max_bytes; /* entries in use; bound for appends */
 	uint64_t dev_bytes[POOL_DEVS_MAX]; /* written to the redundancy area, per device */
 	uint64_t scan_segments, scan_fragments, scan_stripes, scan_ns;
 };

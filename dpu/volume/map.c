@@ -73,6 +73,11 @@ uint64_t map_mem_used(const struct map_mem *mm)
 	return mm->used_slots * SLOT_BYTES;
 }
 
+uint64_t map_mem_max(const struct map_mem *mm)
+{
+	return mm->max_slabs * SLAB_SLOTS * SLOT_BYTES;
+}
+
 /* One more slab: once per 800 MiB of newly mapped blocks, never per I/O. */
 static int slab_add(struct map_mem *mm)
 {

@@ -50,6 +50,7 @@ struct map_mem;
 int map_mem_open(uint64_t budget_bytes, struct map_mem **out);
 void map_mem_close(struct map_mem *mm);
 uint64_t map_mem_used(const struct map_mem *mm);
+uint64_t map_mem_max(const struct map_mem *mm);
 
 struct map;
 int map_open(struct map_mem *mm, uint64_t nblocks, struct map **out);

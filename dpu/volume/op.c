@@ -475,6 +475,8 @@ enum step op_pin(struct op *op, enum map_intent intent)
 	if (rc == 0)
 		return PARK;
 	op->pin.nblocks = 0;
+	if (rc == -ENOSPC)
+		store_map_full(op->s, op->vol);
 	op_fail(op, rc == -ENOSPC ? IO_ERR_NO_SPACE : IO_ERR_RETRY);
 	return GO;
 }

@@ -723,7 +723,8 @@ int store_recover(struct store *s, struct err *err)
 	rc = stripelog_scan(s->log, &visitor, err);
 	if (rc == 0 && r.rc < 0)
 		rc = err_set(err, r.rc, pool_cfg(s->pool)->name, NULL, "scan: %s",
-			r.rc == -ENOSPC ? "the maps do not fit their memory budget"
+			r.rc == -ENOSPC ? "the maps do not fit their memory: parapet-dpu "
+					  "--map-memory gives more"
 					: strerror(-r.rc));
 	if (rc == 0)
 		rc = make_volumes(&r, err);

@@ -92,6 +92,26 @@ void store_no_space(struct store *s, struct volume *v)
 		"a write was refused: the pool has no room for it");
 }
 
+static const char gives_more[] = "parapet-dpu --map-memory gives more, trim and delete free it";
+
+void store_map_full(struct store *s, struct volume *v)
+{
+	uint64_t now = shard_now_ns(s->sh);
+	struct store_stats st;
+
+	if (s->map_full_ns && now - s->map_full_ns < NO_SPACE_GAP)
+		return;
+	s->map_full_ns = now;
+	store_stats(s, &st);
+	store_event(s, STORE_EVENT_MAP_FULL, v->cfg.name,
+		"a write was refused: of the memory for location maps %llu of %llu MiB are used, "
+		"of the stripe table's %llu of %llu MiB; %s",
+		(unsigned long long)(st.map_bytes >> 20),
+		(unsigned long long)(st.map_max_bytes >> 20),
+		(unsigned long long)(st.log.table_used_bytes >> 20),
+		(unsigned long long)(st.log.table_max_bytes >> 20), gives_more);
+}
+
 /* ---- open ---------------------------------------------------------------------------------------------------------- */
 
 static void lists_init(struct store *s)
@@ -125,7 +145,7 @@ static void lists_init(struct store *s)
 static int parts_open(struct store *s, struct err *err)
 {
 	uint64_t nbufs = MAX(s->cfg.buffer_bytes / IO_BLOCK_BYTES, 2ull * CHUNK_BLOCKS);
-	struct stripelog_cfg log_cfg = {.pool = s->pool};
+	struct stripelog_cfg log_cfg = {.pool = s->pool, .table_bytes = s->cfg.table_bytes};
 	int rc;
 
 	rc = ops_open(s, s->cfg.max_requests);
@@ -284,4 +304,6 @@ void store_stats(const struct store *s, struct store_stats *out)
 	stripelog_stats(s->log, &out->log);
 	queue_stats(s->queue, &out->queue);
 	out->requests_in_flight = s->in_flight;
+	out->map_bytes = map_mem_used(s->map_mem);
+	out->map_max_bytes = map_mem_max(s->map_mem);
 }

@@ -253,7 +253,7 @@ struct store {
 	bool closing;
 	bool again; /* something was full: the poller has to try again */
 	bool space_low;
-	uint64_t no_space_ns; /* of the last event */
+	uint64_t no_space_ns, map_full_ns; /* of the last event */
 
 	void (*event_fn)(
 		void *arg, enum store_event_kind kind, const char *object, const char *text);
@@ -374,6 +374,7 @@ void store_event(struct store *s, enum store_event_kind kind, const char *object
 	...) __attribute__((format(printf, 4, 5)));
 void store_check_space(struct store *s);
 void store_no_space(struct store *s, struct volume *v);
+void store_map_full(struct store *s, struct volume *v);
 
 static inline bool bit_get(const uint64_t *w, uint32_t i)
 {

@@ -34,6 +34,7 @@ struct store_cfg {
 	uint32_t max_requests; /* in flight; 0: 1024 */
 	uint64_t buffer_bytes; /* bounce and read-modify-write buffers; 0: 64 MiB */
 	uint64_t map_bytes; /* budget of the location maps; 0: 1 GiB (400 GiB of mapped blocks) */
+	uint64_t table_bytes; /* budget of the stripe table; 0: 1 GiB */
 	bool force; /* open although live stripes are lost: those blocks become media errors */
 };
 
@@ -106,6 +107,7 @@ struct store_stats {
 	uint64_t data_bytes[POOL_DEVS_MAX],
 		intermediate_bytes[POOL_DEVS_MAX]; /* written, per device */
 	uint64_t requests_in_flight, requests_refused;
+	uint64_t map_bytes, map_max_bytes; /* of all location maps: used, budget */
 	uint64_t recovery_stripes, recovery_reappended, recovery_lost, recovery_ns;
 };
 void store_stats(const struct store *s, struct store_stats *out);
@@ -116,6 +118,7 @@ enum store_event_kind {
 	STORE_EVENT_DEGRADED,
 	STORE_EVENT_SPACE_LOW,
 	STORE_EVENT_NO_SPACE,
+	STORE_EVENT_MAP_FULL, /* the memory of the maps or of the stripe table is used up */
 	STORE_EVENT_DATA_AREA_LOST,
 	STORE_EVENT_REPAIRED,
 	STORE_EVENT_MEDIA_ERROR,

@@ -113,6 +113,11 @@ static enum step reserve(struct op *op)
 	if (op->outcome == IO_PROTECT) {
 		if (pool_cfg(s->pool)->allow_data_device)
 			op->excluded = POOL_DEV_NONE;
+		if (!stripelog_table_room(s->log, op->reserved_scheme, n)) {
+			store_map_full(s, op->vol);
+			op_fail(op, IO_ERR_NO_SPACE);
+			return GO;
+		}
 	} else {
 		judge_states(op);
 		op->reserved_scheme = pool_cfg(s->pool)->scheme;

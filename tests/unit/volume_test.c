@@ -7,6 +7,7 @@
 
 #include "common/base/util.h"
 #include "dpu/flash/fault.h"
+#include "dpu/stripelog/log_priv.h"
 #include "dpu/volume/store_priv.h"
 
 enum { DEVS_TOP = 12, DEV_BYTES = 24 << 20, BLOCK = 4096 };
@@ -20,6 +21,8 @@ static struct bed {
 	uint64_t away;
 	unsigned int events[STORE_EVENT_RECOVERED + 1];
 } bed;
+
+static uint64_t map_budget = 8 << 20;
 
 static uint8_t out[64 * BLOCK], in[64 * BLOCK];
 
@@ -58,7 +61,8 @@ static int open_store(struct pool *p, bool force, struct err *e)
 		.queue = QUEUE_CFG_DEFAULT,
 		.max_requests = 8,
 		.buffer_bytes = 4 << 20,
-		.map_bytes = 8 << 20,
+		.map_bytes = map_budget,
+		.table_bytes = 1 << 20,
 		.force = force};
 	int rc = store_open(&c, &bed.store, e);
 
@@ -676,6 +680,82 @@ static void records_come_back_as_they_were_and_nonsense_is_refused(void **state)
 	}
 }
 
+/* ---- bounds of memory ------------------------------------------------------------------------------------------------ */
+
+static void maps_that_fill_their_memory_refuse_writes_say_so_and_go_on(void **state)
+{
+	struct store_stats st, before;
+	enum io_status status = IO_OK;
+	struct volume *v;
+	uint64_t b = 0;
+
+	map_budget = 1; /* the least: one slab */
+	bed_open(6, 2, 1, false);
+	map_budget = 8 << 20;
+	v = create("a", 1 << 20, VOLUME_FRAGMENTS, 0);
+	while (status == IO_OK && b < 1 << 20) {
+		store_stats(bed.store, &before);
+		status = put(v, IO_PROTECT, b, 1, 3, 0);
+		b += MAP_PAGE_BLOCKS;
+	}
+	b -= MAP_PAGE_BLOCKS;
+	assert_int_equal(status, IO_ERR_NO_SPACE);
+	assert_int_equal(bed.events[STORE_EVENT_MAP_FULL], 1);
+	assert_int_equal(bed.events[STORE_EVENT_NO_SPACE], 0);
+	store_stats(bed.store, &st);
+	assert_int_equal(st.map_bytes, before.map_bytes);
+	assert_true(st.map_max_bytes - st.map_bytes < sizeof(struct map_page));
+	assert_memory_equal(st.log.dev_bytes, before.log.dev_bytes, sizeof(st.log.dev_bytes));
+	expect(v, b, 1, 0);
+	/* What is there can be read, rewritten and trimmed, which makes room. */
+	assert_int_equal(put(v, IO_PROTECT, 0, 1, 4, 0), IO_OK);
+	expect(v, 0, 1, 4);
+	assert_int_equal(other(v, IO_TRIM, 0, MAP_PAGE_BLOCKS), IO_OK);
+	assert_int_equal(put(v, IO_PROTECT, b, 1, 5, 0), IO_OK);
+	expect(v, b, 1, 5);
+	bed_close();
+}
+
+/* Takes the stripe table's room until less than `left` bytes remain; the entries stay nobody's. */
+static uint32_t crowd(struct table *t, uint64_t left)
+{
+	struct frag_hdr h = {.geo = {.k = 1, .m = 1, .nblocks = 1, .rows = 1}, .len_bytes = 512};
+	uint32_t ref = UINT32_MAX;
+
+	while (table_room(t) >= left)
+		assert_int_equal(table_add(t, &h, 1, true, &ref), 0);
+	return ref;
+}
+
+static void a_full_stripe_table_refuses_protected_writes_before_anything_is_written(void **state)
+{
+	struct store_stats st, before;
+	struct volume *v;
+	uint32_t last;
+
+	bed_open(6, 2, 1, false);
+	v = create("a", 64, VOLUME_COPY, 0);
+	assert_int_equal(put(v, IO_PROTECT, 0, 2, 1, 0), IO_OK);
+	last = crowd(bed.store->log->table, table_entry_bytes(2));
+	store_stats(bed.store, &before);
+	assert_true(before.log.table_used_bytes <= before.log.table_max_bytes);
+	assert_int_equal(put(v, IO_PROTECT, 0, 1, 2, 0), IO_ERR_NO_SPACE);
+	assert_int_equal(bed.events[STORE_EVENT_MAP_FULL], 1);
+	store_stats(bed.store, &st);
+	assert_memory_equal(st.log.dev_bytes, before.log.dev_bytes, sizeof(st.log.dev_bytes));
+	assert_memory_equal(st.data_bytes, before.data_bytes, sizeof(st.data_bytes));
+	assert_int_equal(st.log.table_bytes, before.log.table_bytes);
+	expect(v, 0, 2, 1);
+	/* Plain writes and their records need no entry; one that is freed makes room again. */
+	assert_int_equal(put(v, IO_PLAIN, 8, 1, 6, 0), IO_OK);
+	expect(v, 8, 1, 6);
+	table_del(bed.store->log->table, last);
+	assert_int_equal(put(v, IO_PROTECT, 0, 1, 2, 0), IO_OK);
+	expect(v, 0, 1, 2);
+	expect(v, 1, 1, 1);
+	bed_close();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -695,6 +775,9 @@ int main(void)
 		cmocka_unit_test(more_than_fits_is_pushed_back_and_nothing_is_dropped),
 		cmocka_unit_test(wrong_requests_are_refused_with_the_right_status),
 		cmocka_unit_test(a_volume_that_cannot_be_is_refused_with_the_field),
+		cmocka_unit_test(maps_that_fill_their_memory_refuse_writes_say_so_and_go_on),
+		cmocka_unit_test(
+			a_full_stripe_table_refuses_protected_writes_before_anything_is_written),
 		cmocka_unit_test(records_come_back_as_they_were_and_nonsense_is_refused),
 	};
 
