@@ -30,7 +30,7 @@ refused '[45]' "pool" "a second pool" pool create --ec 2+1
 # a second card: its pool cannot have flash of the first, in use or not
 mkdir "$dir/two"
 "$BIN/parapet-dpu" --state "$dir/two/state" --control "$dir/two/card.sock" >>"$dir/two/log" 2>&1 &
-more_pids=$!
+ours $!
 wait_until test -S "$dir/two/card.sock"
 p node add n2 --address "unix:$dir/two/card.sock" >/dev/null
 for i in 0 1 2; do p --node n2 flash add f$i --address "file:$dir/f$i" >/dev/null; done

@@ -106,14 +106,15 @@ p node set n1 --schedule realtime >/dev/null
 
 # a document for a new node, whose card is there and says no
 "$BIN/card-twin" "$dir/card2.sock" &
-more_pids=$!
+second_pid=$!
+ours $second_pid
 wait_until test -S "$dir/card2.sock"
 doc() { echo "{nodes: [{name: n2, address: 'unix:$dir/card2.sock', flashes: [{name: f0, address: 'mem:$1'}, {name: f1, address: 'mem:1G'}], pool: {ec: 1+1}, vms: [{name: w, data_flash: f0, devices: [{path: /dev/a, size: 64M}]}]}]}"; }
 is "$(rc_of apply -f <(doc small))" 5 "a card that refuses the pool refuses the document"
 is "$(j '[.items[].name] | join(",")' node show)" n1 "and its node is forgotten again"
 is "$(j '.nodes[] | select(.node == "n2").state' apply -f <(doc 1G))" applied "the same with flash that fits is applied at once"
 is "$(j '.items[0].card.path' device show --node n2)" /dev/a "with its device"
-kill "$more_pids"
+kill "$second_pid"
 
 # many at once
 first=$(j .version table show --node n1)
@@ -173,7 +174,7 @@ is "$(j '.items[0].state' status)" in-sync "and they agree"
 
 # following events
 "$BIN/parapet" --json events --follow >"$dir/events" &
-more_pids=$!
+ours $!
 sleep 0.3
 kill_twin
 wait_until grep -q card-lost "$dir/events"

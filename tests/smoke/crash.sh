@@ -23,7 +23,7 @@ for v in web1 web2 db1 log1; do
 		--bs 4k --random --depth 8 --time-limit 6 --reconnect 60 --verify >"$dir/io.$v" 2>&1 &
 	pids+=($!)
 done
-more_pids=${pids[*]}
+ours "${pids[@]}"
 for i in 1 2 3; do
 	# policies change meanwhile, so that blocks change their state too
 	for j in 0 1 2 3; do

@@ -8,13 +8,14 @@ nqn=nqn.2026-11.io.parapet:smoke
 
 card_start() {
 	"$BIN/parapet-dpu" --state "$dir/state" --control "$dir/card.sock" >>"$dir/card.log" 2>&1 &
-	more_pids=$!
+	card_pid=$!
+	ours $card_pid
 	wait_until test -S "$dir/card.sock" || bail "parapet-dpu does not start: $(tail -n 3 "$dir/card.log")"
 }
 card_kill() {
-	kill -9 "$more_pids"
-	wait "$more_pids" 2>/dev/null
-	more_pids=''
+	kill -9 "$card_pid"
+	wait "$card_pid" 2>/dev/null
+	card_pid=''
 	rm -f "$dir/card.sock"
 	wait_until state_is unreachable
 }

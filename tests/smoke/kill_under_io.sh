@@ -24,7 +24,7 @@ run "$protected" 11
 a=$!
 run "$plain" 12
 b=$!
-more_pids="$a $b"
+ours "$a" "$b"
 for _ in 1 2 3; do
 	sleep 1
 	kill_dpu 9

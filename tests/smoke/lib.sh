@@ -1,21 +1,25 @@
 # For smoke tests of agent and CLI: source it, then start_agent, start_twin, p (the CLI), j (the CLI with jq).
 . tests/lib/tap.sh
+. tests/lib/procs.sh
 BIN=${BIN:-build/gcc/bin}
 command -v jq >/dev/null || skip_all "jq is not installed"
-dir=$(mktemp -d /tmp/parapet-smoke.XXXXXX)
+tp_begin
+dir=$TP_DIR # recorded processes and files go with it, also when this shell is killed
 export PARAPET_AGENT=$dir/agent.sock
 card=unix:$dir/card.sock
 agent_pid='' twin_pid=''
 
 cleanup() {
-	local pid
-	for pid in $agent_pid $twin_pid ${more_pids:-}; do kill "$pid" 2>/dev/null; done
-	wait
 	[ $tap_bad = 0 ] || sed 's/^/# agent: /' "$dir/agent.log" 2>/dev/null | tail -n 40
-	rm -rf "$dir"
+	tp_cleanup
 }
 trap cleanup EXIT
 
+# Processes of the test's own that must not outlive it.
+ours() { # PID...
+	local pid
+	for pid; do tp_adopt "own$pid" "$pid"; done
+}
 # Repeats a command until it succeeds, for at most ten seconds.
 wait_until() { # COMMAND...
 	local i
@@ -39,6 +43,7 @@ rc_of() {
 start_agent() {
 	"$BIN/parapet-agent" --api "$PARAPET_AGENT" --store "$dir/agent.db" 2>>"$dir/agent.log" &
 	agent_pid=$!
+	tp_adopt agent $agent_pid
 	wait_until test -S "$PARAPET_AGENT" || bail "parapet-agent does not start"
 }
 stop_agent() {
@@ -50,6 +55,7 @@ stop_agent() {
 start_twin() {
 	"$BIN/card-twin" "$dir/card.sock" 2>>"$dir/twin.log" &
 	twin_pid=$!
+	tp_adopt twin $twin_pid
 	wait_until test -S "$dir/card.sock" || bail "card-twin does not start"
 }
 kill_twin() {

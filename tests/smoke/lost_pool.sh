@@ -8,7 +8,8 @@ nqn=nqn.2026-11.io.parapet:lost
 
 card_start() {
 	"$BIN/parapet-dpu" --state "$dir/state" --control "$dir/card.sock" >>"$dir/card.log" 2>&1 &
-	more_pids=$!
+	card_pid=$!
+	ours $card_pid
 	wait_until test -S "$dir/card.sock" || bail "parapet-dpu does not start"
 }
 for i in 0 1 2 3 4 5 6 7; do truncate -s 48M "$dir/f$i"; done
@@ -23,8 +24,8 @@ card_start
 t "a pool, a VM, a device" p apply -f "$dir/all.yaml"
 "$BIN/parapet-io" write --addr 127.0.0.1:$port --nqn $nqn --bs 64k --flush >/dev/null
 ok $? "with data"
-kill -9 "$more_pids"
-wait "$more_pids" 2>/dev/null
+kill -9 "$card_pid"
+wait "$card_pid" 2>/dev/null
 rm -f "$dir/card.sock" "$dir"/f[0234]
 card_start
 wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].problem'"

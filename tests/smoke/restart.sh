@@ -30,7 +30,7 @@ is "$("$BIN/parapet" --json events | jq -s 'map(select(.kind == "pool-opened")) 
 "$BIN/parapet-io" write --addr "127.0.0.1:$((tcp + 1))" --nqn nqn.2026-01.test:web1 --size 16M --bs 4k --depth 16 \
 	--time-limit 5 --verify --json >"$dir/swap.json" 2>"$dir/swap.err" &
 io_pid=$!
-more_pids=$io_pid
+ours $io_pid
 for i in $(seq 40); do
 	kill -0 $io_pid 2>/dev/null || break
 	p ec set web1 --ec $((i % 2)) >/dev/null || echo "# ec set failed"
@@ -47,7 +47,7 @@ is "$((plain + protect))" "$(stat_of 'vm web1' requests.write)" "each write had 
 # the agent is killed in the middle of I/O
 timeout 60 "$BIN/parapet-io" write --addr "127.0.0.1:$((tcp + 1))" --nqn nqn.2026-01.test:web1 --size 16M --depth 8 --time-limit 2 --verify >"$dir/io2" 2>&1 &
 io_pid=$!
-more_pids=$io_pid
+ours $io_pid
 kill -9 "$agent_pid"
 wait "$agent_pid" 2>/dev/null
 wait $io_pid

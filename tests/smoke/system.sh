@@ -4,7 +4,6 @@ dpu_pid='' dpu_args=''
 tcp=$((20000 + RANDOM % 8000)) # VMs listen on this port and the ones above it
 
 cleanup_system() {
-	[ -z "$dpu_pid" ] || kill -9 "$dpu_pid" 2>/dev/null
 	[ $tap_bad = 0 ] || sed 's/^/# card: /' "$dir/dpu.log" 2>/dev/null | tail -n 40
 	cleanup
 }
@@ -19,6 +18,7 @@ start_dpu() {
 	# shellcheck disable=SC2086
 	"$BIN/parapet-dpu" --state "$dir/state" --control "$dir/card.sock" $dpu_args >>"$dir/dpu.log" 2>&1 &
 	dpu_pid=$!
+	tp_adopt dpu $dpu_pid
 	wait_until test -S "$dir/card.sock" || bail "parapet-dpu does not start: $(tail -n 3 "$dir/dpu.log")"
 }
 kill_dpu() { # SIGNAL

@@ -9,12 +9,10 @@
 #   tp_heal                       starts testpmd again if it has died
 #   tp_run NAME COMMAND...        runs it in the VM
 #   tp_eal                        EAL arguments of the card: one net_memif per VF, in order: net_memif0, net_memif1, ...
-#   tp_spawn PIDNAME LOG CMD...   starts a process that is ended with the shell; its pid is in $TP_DIR/PIDNAME.pid
-#   tp_end PIDNAME [SIGNAL]       ends it and waits
-#   tp_wait SECONDS COMMAND...    until the command succeeds
 #
-# Leftovers: each run has a directory TP_BASE/PID with what it started (NAME.pid, NAME.ns, NAME.dir: a folder of files); a directory whose shell is dead is cleaned up.
+# Processes, waiting and what a killed run leaves behind: tests/lib/procs.sh.
 TP_BASE=${TP_BASE:-/run/parapet-loopback}
+. tests/lib/procs.sh
 TP_VFS=()
 declare -A TP_IP=()
 
@@ -22,86 +20,10 @@ tp_init() {
 	[ "$(id -u)" = 0 ] || skip_all "needs root: network namespaces and TAP devices"
 	command -v dpdk-testpmd >/dev/null || skip_all "dpdk-testpmd is not installed (package dpdk)"
 	[ -c /dev/net/tun ] || skip_all "/dev/net/tun is not there"
-	mkdir -p "$TP_BASE"
-	tp_clean_leftovers
-	TP_DIR=$TP_BASE/$$
-	mkdir -p "$TP_DIR"
-	awk '{print $22}' /proc/$$/stat >"$TP_DIR/owner" # start time: pids are used again
-	trap tp_cleanup EXIT
-	trap 'exit 143' TERM INT HUP
+	tp_begin
 }
 
 tp_ns() { echo "pp$$-$1"; }
-
-# Ends a process of ours: by pid, and only if it still is the one we started.
-tp_kill_pid() { # DIR NAME SIGNAL
-	local pid start
-	read -r pid start <"$1/$2.pid" 2>/dev/null || return 0
-	if [ "$(awk '{print $22}' "/proc/$pid/stat" 2>/dev/null)" = "$start" ]; then
-		kill -"$3" "$pid" 2>/dev/null
-		[ "$3" = KILL ] || { tp_wait 5 tp_gone "$pid" "$start" || kill -KILL "$pid" 2>/dev/null; }
-		tp_wait 5 tp_gone "$pid" "$start"
-	fi
-	rm -f "$1/$2.pid"
-}
-
-tp_gone() { # PID START
-	local state
-	state=$(awk '{print $3, $22}' "/proc/$1/stat" 2>/dev/null) || return 0
-	[ "${state#* }" != "$2" ] || [ "${state%% *}" = Z ]
-}
-
-tp_remove() { # DIR: processes, namespaces, files
-	local f
-	for f in "$1"/*.pid; do [ -e "$f" ] && tp_kill_pid "$1" "$(basename "$f" .pid)" TERM; done
-	for f in "$1"/*.ns; do [ -e "$f" ] && ip netns del "$(cat "$f")" 2>/dev/null; done
-	for f in "$1"/*.dir; do [ -e "$f" ] && rm -rf "$(cat "$f")"; done
-	rm -rf "$1"
-}
-
-tp_clean_leftovers() {
-	local d
-	for d in "$TP_BASE"/[0-9]*; do
-		[ -d "$d" ] || continue
-		[ -e "$d/owner" ] && ! tp_gone "${d##*/}" "$(cat "$d/owner")" && continue
-		tp_remove "$d"
-	done
-}
-
-tp_cleanup() {
-	local rc=$?
-	tp_remove "$TP_DIR"
-	wait 2>/dev/null
-	return $rc
-}
-
-tp_wait() { # SECONDS COMMAND...
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-
-tp_spawn() { # NAME LOG COMMAND...
-	local name=$1 log=$2
-	shift 2
-	"$@" >>"$log" 2>&1 </dev/null &
-	tp_adopt "$name" $!
-	disown $! # the shell need not announce how it ended
-}
-
-# Has a process of the caller's ended with the shell.
-tp_adopt() { # NAME PID
-	echo "$2 $(awk '{print $22}' "/proc/$2/stat")" >"$TP_DIR/$1.pid"
-}
-
-tp_end() { # NAME [SIGNAL]
-	tp_kill_pid "$TP_DIR" "$1" "${2:-TERM}"
-}
-
-tp_pid() { cut -d' ' -f1 "$TP_DIR/$1.pid"; }
 
 tp_namespace() { # NAME
 	ip netns add "$(tp_ns "$1")"

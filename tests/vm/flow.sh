@@ -4,8 +4,9 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/tap.sh
 . tests/vm/guest.sh
-trap guest_end EXIT
 guest_need
+tp_begin
+trap guest_end EXIT
 pmds=$(pkg-config --variable=libdir libdpdk)/dpdk/pmds-23.0
 guest_begin flow
 guest_bin "$BIN/vm/steer"

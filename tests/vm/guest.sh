@@ -1,5 +1,5 @@
 # Test guests: Debian's kernel and an initramfs of Debian's and our programs, under QEMU's software emulation.
-# Source it after tests/lib/tap.sh. What is downloaded is kept in $GUEST_CACHE, outside the tree.
+# Source it after tests/lib/tap.sh (and tests/testpmd/lib.sh). What is downloaded is kept in $GUEST_CACHE, outside the tree.
 #
 #	guest_need                            host packages and the kernel, or the whole test is skipped with the reason
 #	guest_begin NAME                      a new, empty initramfs tree
@@ -13,6 +13,7 @@
 #
 # In the guest: result RC TEXT (one check), note TEXT, shot KEY [VALUE] (tells the host), finish.
 
+. tests/lib/procs.sh
 GUEST_CACHE=${GUEST_CACHE:-${XDG_CACHE_HOME:-/var/cache}/parapet/guest}
 guest_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -69,7 +70,11 @@ guest_need() {
 }
 
 guest_begin() {
-	GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/parapet-guest-$1.XXXXXX")
+	[ -n "${TP_DIR:-}" ] || tp_begin
+	GUEST_DIR=${TMPDIR:-/tmp}/parapet-guest-$1.$$
+	echo "$GUEST_DIR" >"$TP_DIR/guest.dir"
+	rm -rf "$GUEST_DIR"
+	mkdir -m 700 "$GUEST_DIR" || bail "$GUEST_DIR cannot be made"
 	GUEST_TREE=$GUEST_DIR/tree
 	GUEST_PID=''
 	local d
@@ -154,6 +159,7 @@ guest_start() { # SECONDS QEMU-OPTIONS...; GUEST_WRAP: words before qemu (ip net
 		-device virtserialport,chardev=res,name=results \
 		-device isa-debug-exit,iobase=0xf4,iosize=0x04 "$@" 2>"$GUEST_DIR/qemu.log" &
 	GUEST_PID=$!
+	tp_adopt guest $GUEST_PID # timeout: it passes the signal on to QEMU
 }
 
 guest_said() { # KEY: has the guest told us (shot KEY)?
@@ -191,8 +197,7 @@ guest_boot() {
 	guest_wait
 }
 
-guest_end() { # from the test's EXIT trap
-	[ -n "${GUEST_PID:-}" ] && kill -9 "$GUEST_PID" 2>/dev/null
-	[ -n "${GUEST_DIR:-}" ] && [ -z "${KEEP:-}" ] && rm -rf "$GUEST_DIR"
-	return 0
+guest_end() { # the test's EXIT trap
+	[ -z "${KEEP:-}" ] || [ -z "${GUEST_DIR:-}" ] || rm -f "$TP_DIR/guest.dir"
+	[ -z "${TP_DIR:-}" ] || tp_cleanup
 }

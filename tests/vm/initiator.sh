@@ -19,7 +19,7 @@ in_sync() { [ "$(cli status --json | jq -r '.items[0].state')" = in-sync ]; }
 
 guest_need
 tp_init
-trap 'guest_end; tp_cleanup' EXIT
+trap guest_end EXIT
 tp_vf guest
 tp_start
 # The guest's NIC and the VF meet on a bridge.
