@@ -47,18 +47,27 @@ one() { # NAME TIMEOUT COMMAND
 }
 
 suite() { # NAME TIMEOUT COMMAND [ONLY]
-	local name=$1 limit=$2 cmd=$3 only=${4:-} t0=$SECONDS t base
+	local name=$1 limit=$2 cmd=$3 only=${4:-} t0=$SECONDS t base ran=0
 	echo "== $name"
 	case $cmd in
 	@unit) set -- "$BIN"/unit/* ;;
 	@*) set -- tests/"${cmd#@}"/*.sh ;;
 	*) set -- ;;
 	esac
-	[ $# = 0 ] && one "$name" "$limit" "$cmd"
+	if [ $# = 0 ] && [ -z "$only" ]; then
+		ran=1
+		one "$name" "$limit" "$cmd"
+	fi
 	for t in "$@"; do
 		base=$(basename "$t" .sh)
-		[ -x "$t" ] && { [ -z "$only" ] || [ "$only" = "$base" ]; } && one "$name/$base" "$limit" "$t"
+		[ -x "$t" ] && { [ -z "$only" ] || [ "$only" = "$base" ]; } || continue
+		ran=1
+		one "$name/$base" "$limit" "$t"
 	done
+	if [ $ran = 0 ]; then
+		failed=$((failed + 1))
+		failures+=("$name${only:+/$only}: there is no such program, nothing was run")
+	fi
 	echo "== $name: $((SECONDS - t0)) s"
 }
 
