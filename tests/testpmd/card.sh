@@ -84,11 +84,13 @@ tp_run vm1 "$BIN/parapet-io" discover --addr $CARD --json >"$TP_DIR/discover" 2>
 grep -q "$(nqn vm1)" "$TP_DIR/discover" && ! grep -q "$(nqn vm2)" "$TP_DIR/discover"
 ok $? "discovery shows VM 1 its own subsystem only"
 io vm2 verify --seed 2 --bs 16k --depth 4 --time-limit 3 & two=$!
+errors=$(counter "vm vm1" pdu_errors)
 for _ in 1 2 3 4 5; do
 	head -c 3000 /dev/urandom | tp_run vm1 timeout 5 socat -t 0.2 - TCP:$CARD:4420,connect-timeout=2 >/dev/null 2>&1
 done
 wait $two
 ok $? "garbage from VM 1 does not disturb VM 2"
+is "$(($(counter "vm vm1" pdu_errors) - errors)) $(counter "vm vm2" pdu_errors)" "5 0" "each piece of garbage is counted as a PDU error, for VM 1 only"
 io_ok "and VM 1 can still connect" vm1 verify --seed 1 --bs 64k
 
 # ---- testpmd and card killed under I/O
@@ -116,7 +118,10 @@ t "the agent finds the card again" tp_wait 30 in_sync
 
 # ---- reception
 for how in polling interrupt adaptive; do
-	cli node set n1 --reception $how >/dev/null 2>&1 && tp_wait 10 in_sync
+	cli node set n1 --reception $how >"$TP_DIR/set.log" 2>&1
+	ok $? "reception $how is set"
+	t "reception $how: the card has its tables" tp_wait 10 in_sync
+	is "$(cli status --json | jq -r '.items[0].card.reception')" $how "reception $how: the card says so"
 	io_ok "reception $how: I/O goes on" vm1 write --seed 9 --bs 32k --depth 4 --verify
 done
 
