@@ -238,7 +238,7 @@ const struct cli_command cli_commands[] = {
 	{"device", "del", "delete a device and its data; refused while it is connected",
 		vm_device_args, {base_option}, "DELETE", "/v1/devices", NULL, render_change},
 
-	{"queue", "set", "change the queue controller", NULL, {queue_options, base_option}, "PATCH",
+	{"queue", "set", "change the queue controller", NULL, {queue_options, base_option}, "POST",
 		"/v1/queues", NULL, render_change},
 	{"queue", "show", "its settings", NULL, {NULL}, "GET", "/v1/queues", NULL, render_queues},
 
