@@ -64,11 +64,6 @@ void nvme_property_set_fill(
 	cmd->value = to_le64(value);
 }
 
-void nvme_disconnect_fill(struct nvme_sqe *sqe, uint16_t cid)
-{
-	fabrics_init(sqe, cid, NVME_FCTYPE_DISCONNECT);
-}
-
 void nvme_ascii_fill(char *field, size_t n, const char *text)
 {
 	size_t len = strnlen(text, n);

@@ -232,9 +232,6 @@ void nvme_property_get_fill(struct nvme_sqe *sqe, uint16_t cid, uint32_t offset,
 void nvme_property_set_fill(
 	struct nvme_sqe *sqe, uint16_t cid, uint32_t offset, int size_bytes, uint64_t value);
 
-/* Disconnect of the I/O queue the command is sent on. */
-void nvme_disconnect_fill(struct nvme_sqe *sqe, uint16_t cid);
-
 /* True where field (NVME_NQN_FIELD bytes from a wire) holds a terminated, non-empty NQN of at most
  * NVME_NQN_MAX characters that begins with "nqn.". */
 bool nvme_nqn_field_ok(const char *field);

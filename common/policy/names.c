@@ -19,13 +19,6 @@ static const char *const mode_names[] = {
 	[POLICY_MODE_PATH] = "path",
 	[POLICY_MODE_BOTH] = "method+path",
 };
-static const unsigned int mode_figures[] = {
-	[POLICY_MODE_AUTO] = 0,
-	[POLICY_MODE_FLAG] = 8,
-	[POLICY_MODE_METHOD] = 10,
-	[POLICY_MODE_PATH] = 11,
-	[POLICY_MODE_BOTH] = 12,
-};
 static const char *const match_names[] = {
 	[POLICY_MATCH_NONE] = "none",
 	[POLICY_MATCH_PATTERN] = "pattern",
@@ -46,11 +39,6 @@ const char *policy_mode_name(enum policy_mode mode)
 const char *policy_match_name(enum policy_match match)
 {
 	return (size_t)match < ARRAY_LEN(match_names) ? match_names[match] : "unknown";
-}
-
-unsigned int policy_mode_figure(enum policy_mode mode)
-{
-	return (size_t)mode < ARRAY_LEN(mode_figures) ? mode_figures[mode] : 0;
 }
 
 int policy_mode_parse(const char *text, enum policy_mode *mode)

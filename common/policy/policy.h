@@ -201,7 +201,6 @@ size_t policy_row_covers(const struct policy_vm *vm, const struct policy_row *ro
 const char *policy_outcome_name(enum policy_outcome outcome); /* "plain", ... */
 const char *policy_mode_name(enum policy_mode mode); /* "auto", "flag", ..., "method+path" */
 const char *policy_match_name(enum policy_match match);
-unsigned int policy_mode_figure(enum policy_mode mode); /* 8, 10, 11, 12; 0 for AUTO */
 /* 0 or -EINVAL; "method+path" is also accepted as "both". */
 int policy_mode_parse(const char *text, enum policy_mode *mode);
 

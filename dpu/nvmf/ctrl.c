@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <uuid/uuid.h>
 
+#include "common/base/log.h"
 #include "common/base/util.h"
 
 #define NS_PER_MS          1000000ULL
@@ -81,14 +82,14 @@ static void lost_run(void *arg)
 	int err = n->lost_err;
 	bool retrying;
 
-	n->state = NVMF_IDLE;
+	nvmf_set_state(n, NVMF_IDLE);
 	n->stats.losses++;
 	stop_all(n);
 	drain_all(n, err);
 	n->lost = false;
 	retrying = plan_retry(n);
 	if (retrying)
-		n->state = NVMF_WAITING;
+		nvmf_set_state(n, NVMF_WAITING);
 	if (n->ev && n->ev->lost_fn)
 		n->ev->lost_fn(n, n->arg, err, retrying);
 }
@@ -127,8 +128,8 @@ static void attempt(struct nvmf *n)
 {
 	uint64_t now = shard_now_ns(n->sh);
 
-	n->state = NVMF_CONNECTING;
 	n->step = NVMF_STEP_ADMIN;
+	nvmf_set_state(n, NVMF_CONNECTING);
 	n->nqueues = 0;
 	n->id.acl = 0;
 	n->max_io_bytes = MAX_IO_DEFAULT;
@@ -472,7 +473,7 @@ static void aer_submit(struct nvmf *n)
 static void become_ready(struct nvmf *n)
 {
 	timer_disarm(n->sh, &n->step_timer);
-	n->state = NVMF_READY;
+	nvmf_set_state(n, NVMF_READY);
 	n->lost_since_ns = 0;
 	n->retry_ms = 0;
 	aer_submit(n);
@@ -594,28 +595,7 @@ fail:
 	return rc;
 }
 
-void nvmf_close(struct nvmf *n)
-{
-	if (!n)
-		return;
-	n->state = NVMF_IDLE;
-	shard_undefer(n->sh, &n->lost_task);
-	if (n->queues) {
-		stop_all(n);
-		drain_all(n, -ECANCELED);
-		for (uint16_t i = 0; i <= n->cfg.nqueues; i++)
-			nvmf_queue_fini(&n->queues[i]);
-	}
-	free(n->queues);
-	free(n);
-}
-
-bool nvmf_is_ready(const struct nvmf *n)
-{
-	return n->state == NVMF_READY && !n->lost;
-}
-
-const char *nvmf_state_name(const struct nvmf *n)
+static const char *state_name(const struct nvmf *n)
 {
 	switch (n->state) {
 	case NVMF_IDLE:
@@ -630,6 +610,35 @@ const char *nvmf_state_name(const struct nvmf *n)
 		return "shutting down";
 	}
 	return "?";
+}
+
+void nvmf_set_state(struct nvmf *n, enum nvmf_state state)
+{
+	const char *was = state_name(n);
+
+	n->state = state;
+	log_debug("nvmf: %s: %s -> %s", n->subnqn, was, state_name(n));
+}
+
+void nvmf_close(struct nvmf *n)
+{
+	if (!n)
+		return;
+	nvmf_set_state(n, NVMF_IDLE);
+	shard_undefer(n->sh, &n->lost_task);
+	if (n->queues) {
+		stop_all(n);
+		drain_all(n, -ECANCELED);
+		for (uint16_t i = 0; i <= n->cfg.nqueues; i++)
+			nvmf_queue_fini(&n->queues[i]);
+	}
+	free(n->queues);
+	free(n);
+}
+
+bool nvmf_is_ready(const struct nvmf *n)
+{
+	return n->state == NVMF_READY && !n->lost;
 }
 
 const struct err *nvmf_error(const struct nvmf *n)

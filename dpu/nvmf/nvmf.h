@@ -88,7 +88,6 @@ int nvmf_open(struct shard *sh, const struct nvmf_cfg *cfg, const struct nvmf_ev
 void nvmf_close(struct nvmf *n);
 
 bool nvmf_is_ready(const struct nvmf *n);
-const char *nvmf_state_name(const struct nvmf *n); /* "ready", "connecting", ... */
 const struct err *nvmf_error(const struct nvmf *n); /* of the last loss or failed attempt */
 const struct nvmf_stats *nvmf_stats(const struct nvmf *n);
 

@@ -153,5 +153,7 @@ void nvmf_queue_up(struct nvmf_queue *q);
 /* The connection is lost, what says why (a text of any life). May be called anywhere; acts from a task. */
 void nvmf_queue_lost(struct nvmf_queue *q, int err, const char *what);
 void nvmf_lost(struct nvmf *n, int err, const char *what);
+/* The one place that changes n->state. */
+void nvmf_set_state(struct nvmf *n, enum nvmf_state state);
 
 #endif

@@ -83,7 +83,7 @@ int nvmf_shutdown(struct nvmf *n)
 
 	if (!nvmf_is_ready(n))
 		return -ENOTCONN;
-	n->state = NVMF_SHUTTING;
+	nvmf_set_state(n, NVMF_SHUTTING);
 	nvme_property_set_fill(&io.sqe, 0, NVME_PROP_CC, 4, cc | NVME_CC_SHN_NORMAL);
 	rc = run(&n->queues[0], &io, nvmf_queue_submit);
 	for (int ms = 0; rc == 0 && ms < SHUTDOWN_MS; ms += SHUTDOWN_POLL) {

@@ -68,10 +68,6 @@ struct port_set_cfg {
 int port_set_open(const struct port_set_cfg *cfg, struct port_set **out, struct err *e);
 void port_set_close(struct port_set *ps);
 
-/* Adds a device that was not there at start: devargs as for EAL ("0000:03:00.0,representor=vf[0-3]",
- * "net_memif4,role=client,socket=..."). Devices that exist already are left alone. Returns how many are new. */
-int port_attach(struct port_set *ps, const char *devargs, struct err *e);
-
 unsigned int port_count(const struct port_set *ps);
 struct port *port_at(
 	const struct port_set *ps, unsigned int i); /* i < port_count(); order is stable */
@@ -80,9 +76,6 @@ struct port *port_find(const struct port_set *ps, const char *name);
 /* The same; a representor that is not there yet (the host may enable VFs late) is attached through the card's PCI ports. */
 struct port *port_find_late(struct port_set *ps, const char *name);
 struct port *port_uplink(const struct port_set *ps); /* the first, or NULL */
-/* Makes name the only uplink and every other port a VF port; NULL or "": no uplink. -ENODEV. Flows that name the former
- * uplink are closed before and opened again after. */
-int port_uplink_set(struct port_set *ps, const char *name, struct err *e);
 
 /* ---- one port ------------------------------------------------------------------------------------------ */
 

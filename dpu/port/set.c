@@ -184,7 +184,9 @@ void port_set_close(struct port_set *ps)
 	free(ps);
 }
 
-int port_attach(struct port_set *ps, const char *devargs, struct err *e)
+/* Adds a device that was not there at start: devargs as for EAL ("0000:03:00.0,representor=vf[0-3]"). Devices that exist already are left
+ * alone. Returns how many are new. */
+static int attach(struct port_set *ps, const char *devargs, struct err *e)
 {
 	int rc = rte_dev_probe(devargs);
 
@@ -242,7 +244,7 @@ struct port *port_find_late(struct port_set *ps, const char *name)
 		if (!ps->port[i]->pci[0])
 			continue;
 		snprintf(devargs, sizeof(devargs), "%s,representor=%s", ps->port[i]->pci, name);
-		if (port_attach(ps, devargs, &e) < 0)
+		if (attach(ps, devargs, &e) < 0)
 			log_info("%s", err_text(&e));
 		p = port_find(ps, name);
 	}
@@ -255,29 +257,6 @@ struct port *port_uplink(const struct port_set *ps)
 		if (ps->port[i]->role == PORT_ROLE_UPLINK)
 			return ps->port[i];
 	return NULL;
-}
-
-static void role_set(struct port *p, enum port_role role)
-{
-	if (p->role == role)
-		return;
-	p->role = role;
-	/* Learnt under the other role's rules. */
-	fdb_forget_port(p->ps->fdb, p->index);
-}
-
-int port_uplink_set(struct port_set *ps, const char *name, struct err *e)
-{
-	struct port *up = NULL;
-
-	if (name && name[0]) {
-		up = port_find(ps, name);
-		if (!up)
-			return err_set(e, -ENODEV, name, "uplink", "there is no such port");
-	}
-	for (unsigned int i = 0; i < ps->nports; i++)
-		role_set(ps->port[i], ps->port[i] == up ? PORT_ROLE_UPLINK : PORT_ROLE_VF);
-	return 0;
 }
 
 /* ---- one port ---------------------------------------------------------------------------------------------- */

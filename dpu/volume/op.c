@@ -10,28 +10,6 @@
 
 #define REPAIRS 16u
 
-static const char *const stage_names[] = {[ST_FREE] = "free",
-	[ST_LOCK] = "lock",
-	[ST_CHUNK] = "chunk",
-	[ST_AREA] = "area",
-	[ST_RESERVE] = "reserve",
-	[ST_BUFFERS] = "buffers",
-	[ST_READ] = "read",
-	[ST_FILL] = "fill",
-	[ST_ISSUE] = "issue",
-	[ST_WRITTEN] = "written",
-	[ST_FLUSH] = "flush",
-	[ST_RECORD] = "record",
-	[ST_LOGFLUSH] = "log-flush",
-	[ST_APPLY] = "apply",
-	[ST_TRIM] = "trim",
-	[ST_DONE] = "done"};
-
-const char *op_stage_name(enum op_stage st)
-{
-	return (unsigned int)st < ARRAY_LEN(stage_names) ? stage_names[st] : "?";
-}
-
 /* ---- life ---------------------------------------------------------------------------------------------------- */
 
 int ops_open(struct store *s, uint32_t count)

@@ -282,7 +282,6 @@ void op_next_chunk(struct op *op); /* past it: ST_CHUNK or ST_DONE */
 bool repair_start(struct volume *v, uint64_t block, uint32_t n);
 void store_tick(void *arg); /* struct store */
 int store_poll(void *arg);
-const char *op_stage_name(enum op_stage st);
 
 /* read.c */
 enum step read_step(struct op *op);

@@ -319,11 +319,6 @@ uint32_t volume_id(const struct volume *v)
 	return v->id;
 }
 
-struct store *volume_store(const struct volume *v)
-{
-	return v->s;
-}
-
 void volume_stats(const struct volume *v, struct volume_stats *out)
 {
 	*out = v->stats;

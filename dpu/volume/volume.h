@@ -74,7 +74,6 @@ struct volume *volume_first(struct store *s);
 struct volume *volume_next(struct volume *v);
 const struct volume_cfg *volume_cfg(const struct volume *v);
 uint32_t volume_id(const struct volume *v);
-struct store *volume_store(const struct volume *v);
 
 int volume_submit(struct volume *v, struct io_req *req);
 

@@ -142,7 +142,9 @@ void tgt_conn_fault(
 		return;
 	c->vm->stats.pdu_errors++;
 	c->vm->stats.hdgst_errors += fault->fes == NVME_TCP_FES_HDGST;
-	log_debug("nvme-tcp: vm %u: %s: %s", c->vm->vm, stream_peer(c->st)->addr,
+	log_debug("nvme-tcp: vm %u: %s: %s: %s", c->vm->vm, stream_peer(c->st)->addr,
+		bad_bytes ? nvme_tcp_pdu_name(((const struct nvme_tcp_hdr *)bad)->pdu_type)
+			  : "no PDU",
 		fault->what ? fault->what : "");
 	if (fault->fes == NVME_TCP_FES_NONE || c->link_tx_busy) {
 		tgt_conn_close(c);

@@ -70,7 +70,6 @@ int nvme_tcp_vm_add(struct nvme_tcp_target *t, const struct nvme_tcp_vm_cfg *cfg
 /* Closes listeners and connections and waits for requests in flight. -ETIMEDOUT when they have not come back after 30 s: nothing
  * of the VM is reachable any more; call again. */
 int nvme_tcp_vm_del(struct nvme_tcp_vm *vm);
-struct nvme_tcp_vm *nvme_tcp_vm_find(struct nvme_tcp_target *t, uint32_t vm);
 /* Takes effect for new connections. */
 int nvme_tcp_vm_set_hosts(
 	struct nvme_tcp_vm *vm, const char *const *hosts, int nhosts, struct err *err);

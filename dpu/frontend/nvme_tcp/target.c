@@ -157,16 +157,6 @@ fail:
 	return rc;
 }
 
-struct nvme_tcp_vm *nvme_tcp_vm_find(struct nvme_tcp_target *t, uint32_t id)
-{
-	struct nvme_tcp_vm *vm;
-
-	TAILQ_FOREACH (vm, &t->vms, entry)
-		if (vm->vm == id)
-			return vm;
-	return NULL;
-}
-
 int nvme_tcp_vm_listen(struct nvme_tcp_vm *vm, struct stream_listener *l)
 {
 	struct tgt_listener *tl = calloc(1, sizeof(*tl));
