@@ -196,6 +196,31 @@ static int fill_degraded(
 	return 0;
 }
 
+/* Fragments of a stripe lie on different devices: what only one of them has left is no room for stripes. */
+static uint64_t log_free_bytes(const struct pool *p)
+{
+	const struct pool_cfg *cfg = pool_cfg(p);
+	unsigned int width = cfg->scheme.k + cfg->scheme.m, usable = pool_ndevs(p) - unusable(p);
+	uint32_t each = 0, most = 0; /* segments that `width` devices can give */
+	struct pool_room room;
+
+	pool_room_get(p, false, &room);
+	for (unsigned int i = 0; i < pool_ndevs(p); i++)
+		most = MAX(most, room.free[i]);
+	while (each < most) {
+		uint32_t mid = most - (most - each) / 2;
+		uint64_t sum = 0;
+
+		for (unsigned int i = 0; i < pool_ndevs(p); i++)
+			sum += MIN(room.free[i], mid);
+		if (sum >= (uint64_t)mid * MIN(width, usable))
+			each = mid;
+		else
+			most = mid - 1;
+	}
+	return (uint64_t)each * MIN(width, usable) * pool_segment_bytes(p) / width * cfg->scheme.k;
+}
+
 static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus *s)
 {
 	const struct pool *p = store_pool(card->store);
@@ -231,7 +256,7 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 			s->free_bytes += s->flashes[i]->free_bytes;
 	}
 	s->n_flashes = pool_ndevs(p);
-	s->log_free_bytes = s->free_bytes / (cfg->scheme.k + cfg->scheme.m) * cfg->scheme.k;
+	s->log_free_bytes = log_free_bytes(p);
 	if (rc == 0)
 		rc = fill_stripes(c, p, st, s);
 	if (rc == 0)

@@ -17,13 +17,13 @@ refused() { # RC REGEX DESCRIPTION COMMAND...
 }
 for i in 0 1 2; do p flash add f$i --address "file:$dir/f$i" >/dev/null; done
 refused 4 "needs|wider|4.1" "a code wider than the pool" pool create --ec 4+1
-truncate -s 1M "$dir/small"
-p flash add small --address "file:$dir/small" >/dev/null
-refused '[45]' "small" "a flash that is too small" pool create --ec 2+1 2>/dev/null
-p flash remove small >/dev/null
-p flash add none --address "file:$dir/none" >/dev/null
-refused '[345]' "none" "a flash that is not there" pool create --ec 2+1
-p flash remove none >/dev/null
+truncate -s 1M "$dir/x1"
+p flash add f8 --address "file:$dir/x1" >/dev/null
+refused '[45]' "f8.*too small" "a flash that is too small" pool create --ec 2+1 --segment 1M
+p flash remove f8 >/dev/null
+p flash add f9 --address "file:$dir/x2" >/dev/null
+refused '[345]' "f9.*No such file" "a flash that is not there" pool create --ec 2+1 --segment 1M
+p flash remove f9 >/dev/null
 t "a good pool is made after all that" p pool create --ec 2+1 --segment 1M
 refused '[45]' "pool" "a second pool" pool create --ec 2+1
 
@@ -67,8 +67,14 @@ t "after garbage on its port the VM is served" io write web1 1 --size 1M --verif
 is "$(j '.items[0].card.state' --node n1 pool show)" online "after garbage on its socket the card answers"
 
 # ---- space ----
+log_free() { j '.items[0].card.pool.log_free_bytes' status --node n1; }
 p --node n1 device add web1 /dev/big --size 512M >/dev/null
+free=$(log_free)
+t "there is free space in the beginning" test "$free" -gt $((64 << 20))
 like "$(io write web1 1 --nsid 2 --size 256M --bs 256k)" "Capacity Exceeded" "a thin device larger than the flash is full in the end"
+left=$(log_free)
+echo "# log_free_bytes: $free, then $left"
+t "the free space has fallen to next to nothing" test "$left" -le $((free / 20))
 t "then every new block is refused with that status" io write web1 1 --nsid 2 --offset 384M --size 1M --bs 64k --expect-status 0x81
 t "reads go on" io verify web1 1 --nsid 1 --size 1M
 t "trims too" io trim web1 1 --nsid 2 --size 16M --bs 256k
