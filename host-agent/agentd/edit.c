@@ -298,12 +298,12 @@ int change_add(struct change *c, const struct noun *n, const json_t *in, struct 
 
 /* ---- set --------------------------------------------------------------------------------------------------- */
 
-static bool same_value(const json_t *a, const json_t *b)
+static bool same_value(const struct field *f, const json_t *a, const json_t *b)
 {
 	bool none_a = !a || json_is_null(a), none_b = !b || json_is_null(b);
 
-	/* an absent flag is off */
-	if (json_is_false(a) && none_b)
+	/* an absent flag is off, some are on */
+	if (none_b && (f->flags & FIELD_ON ? json_is_true(a) : json_is_false(a)))
 		return true;
 	return none_a || none_b ? none_a && none_b : json_equal(a, b);
 }
@@ -320,7 +320,7 @@ static int differences(const struct noun *n, const json_t *have, json_t *in, con
 	{
 		const struct field *f = schema_field(n, name);
 
-		if (f->flags & FIELD_KEY || same_value(v, json_object_get(have, name)))
+		if (f->flags & FIELD_KEY || same_value(f, v, json_object_get(have, name)))
 			continue;
 		/* "force" only ever concerns the moment of creation */
 		if (f->flags & FIELD_FIXED && n == &noun_pool && !strcmp(name, "force"))

@@ -234,7 +234,7 @@ static const struct field queue_fields[] = {
 	{"age_us", FIELD_NUMBER, 0, .min = 1, .max = 10000000},
 	{"each", FIELD_FLAG, 0},
 	{"per_vm", FIELD_FLAG, 0},
-	{"group_commit", FIELD_FLAG, 0},
+	{"group_commit", FIELD_FLAG, FIELD_ON},
 };
 static const struct field row_fields[] = {
 	{"node", FIELD_NAME, FIELD_KEY},

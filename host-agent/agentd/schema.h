@@ -37,6 +37,7 @@ enum {
 	FIELD_NEEDED = 2, /* must be given when the object is made */
 	FIELD_FIXED = 4, /* cannot change once the object exists */
 	FIELD_INTERNAL = 8, /* the agent's own; not accepted from outside */
+	FIELD_ON = 16, /* a flag that is on where it is absent */
 };
 
 /* A further check of a text; says what is allowed in *e's reason. */
