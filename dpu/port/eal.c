@@ -24,7 +24,8 @@ static bool hugepages;
 
 /* What the user said, so that nothing is said twice. */
 struct eal_said {
-	bool memory_mode, memory_size, file_prefix, cores, pci, vdev, log_level, telemetry, shconf;
+	bool memory_mode, no_huge, memory_size, file_prefix, cores, pci, vdev, log_level, telemetry,
+		shconf;
 };
 
 /* The options EAL excludes each other or may be given once; "--x=y" and "--x y" alike. */
@@ -45,6 +46,7 @@ static void said_by(struct eal_said *said, const char *a)
 {
 	said->memory_mode |= option_is(a, "--no-huge") || option_is(a, "--in-memory") ||
 			     option_is(a, "--huge-dir") || option_is(a, "--huge-unlink");
+	said->no_huge |= option_is(a, "--no-huge");
 	said->memory_size |= option_is(a, "--socket-mem") || short_is(a, 'm');
 	said->file_prefix |= option_is(a, "--file-prefix");
 	said->cores |= option_is(a, "--lcores") || short_is(a, 'l') || short_is(a, 'c');
@@ -104,13 +106,12 @@ static int floating_core(char *buf, size_t len)
 	return at < len ? 0 : -E2BIG;
 }
 
-static void warn_plain_memory(void)
+static void warn_plain_memory(const struct eal_said *said)
 {
-	log_warn("no free huge pages (256 MiB are needed): running on ordinary memory. Copies cost "
-		 "about a fifth more "
-		 "and devices that need "
-		 "physical addresses cannot be used; reserve pages in /proc/sys/vm/nr_hugepages to "
-		 "change that");
+	log_warn("%s: running on ordinary memory. Copies cost about a fifth more and devices that "
+		 "need physical addresses cannot be used; reserve pages in "
+		 "/proc/sys/vm/nr_hugepages to change that",
+		said->no_huge ? "--no-huge" : "no free huge pages (256 MiB are needed)");
 }
 
 /* The arguments to add after the program's name; returns how many. */
@@ -159,9 +160,9 @@ int port_eal_init(int argc, char **argv)
 		return -EINVAL;
 	for (own = 1; own < argc && strcmp(argv[own], "--") != 0; own++)
 		said_by(&said, argv[own]);
-	hugepages = has_free_hugepages();
-	if (!hugepages && !said.memory_mode)
-		warn_plain_memory();
+	hugepages = !said.no_huge && has_free_hugepages();
+	if (!hugepages && (said.no_huge || !said.memory_mode))
+		warn_plain_memory(&said);
 	snprintf(prefix, sizeof(prefix), "--file-prefix=parapet-%d", (int)getpid());
 	if (floating_core(cores, sizeof(cores)) < 0)
 		cores[0] = '\0';
