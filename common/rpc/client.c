@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/rpc/client.h"
 
+#include "common/base/clock.h"
 #include "common/base/util.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 
 #define OUT_MAX_BYTES (2u * RPC_FRAME_MAX)
 
@@ -17,14 +17,6 @@ struct rpc_client {
 	uint64_t next_id;
 	struct rpc_msg hello;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static int lost(struct err *e, int rc)
 {
@@ -37,7 +29,7 @@ static int lost(struct err *e, int rc)
 	return err_set(e, rc == -EPIPE ? -ECONNRESET : rc, "card", NULL, "%s", why);
 }
 
-/* Waits until the socket is ready for events or the deadline (in now_ms() time) has passed. */
+/* Waits until the socket is ready for events or the deadline (in clock_now_ms() time) has passed. */
 static int wait_for(struct rpc_client *c, short events, int64_t deadline)
 {
 	struct pollfd p = {.fd = c->conn.fd, .events = events};
@@ -45,7 +37,7 @@ static int wait_for(struct rpc_client *c, short events, int64_t deadline)
 	int rc;
 
 	do {
-		left = deadline - now_ms();
+		left = deadline - clock_now_ms();
 		rc = poll(&p, 1, left < 0 ? 0 : (int)MIN(left, (int64_t)INT32_MAX));
 	} while (rc < 0 && errno == EINTR);
 	if (rc < 0)
@@ -95,7 +87,7 @@ static int refused(const Parapet__Error *pe, struct err *e)
 int rpc_client_call(struct rpc_client *c, Parapet__Request *req, int timeout_ms,
 	struct rpc_msg *reply, struct err *e)
 {
-	int64_t deadline = now_ms() + timeout_ms;
+	int64_t deadline = clock_now_ms() + timeout_ms;
 	struct rpc_msg m;
 	int rc = send_request(c, req, deadline);
 
@@ -126,13 +118,13 @@ int rpc_client_call(struct rpc_client *c, Parapet__Request *req, int timeout_ms,
 
 int rpc_client_wait(struct rpc_client *c, int timeout_ms, struct err *e)
 {
-	int64_t deadline = now_ms() + timeout_ms;
+	int64_t deadline = clock_now_ms() + timeout_ms;
 	struct rpc_msg m;
 	int n = 0, rc;
 
 	for (;;) {
 		/* After the first event only what has arrived already is taken. */
-		rc = next_frame(c, n ? now_ms() : deadline, &m);
+		rc = next_frame(c, n ? clock_now_ms() : deadline, &m);
 		if (rc == -ETIMEDOUT)
 			return n;
 		if (rc < 0)

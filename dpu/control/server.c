@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "dpu/control/server.h"
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/util.h"
 #include "common/rpc/conn.h"
@@ -15,7 +16,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define OUT_MAX_BYTES (2u * RPC_FRAME_MAX)
 #define OUT_ENOUGH_BYTES \
@@ -65,14 +65,6 @@ static const struct {
 	{PARAPET__REQUEST__OP_STATUS_GET, call_status, "status"},
 	{PARAPET__REQUEST__OP_STATS_GET, call_stats, "stats"},
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
@@ -240,7 +232,7 @@ static void accept_one(struct server *s)
 		close(fd);
 		return;
 	}
-	cn->since_ms = now_ms();
+	cn->since_ms = clock_now_ms();
 	s->conns[s->nconns++] = cn;
 }
 
@@ -317,7 +309,7 @@ static int conn_turn(struct server *s, struct conn *cn, short revents)
 	}
 	if (cn->state == CONN_CLOSING && !rpc_conn_unsent(&cn->rpc))
 		return -ECONNRESET;
-	return cn->state == CONN_NEW && now_ms() - cn->since_ms > HELLO_MS ? -ETIMEDOUT : 0;
+	return cn->state == CONN_NEW && clock_now_ms() - cn->since_ms > HELLO_MS ? -ETIMEDOUT : 0;
 }
 
 static short conn_wants(const struct conn *cn)

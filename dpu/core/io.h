@@ -38,6 +38,15 @@ enum io_status {
 const char *io_status_name(enum io_status s); /* "ok", "media-error", ... */
 const char *io_op_name(enum io_op op);
 
+static inline uint64_t io_iov_bytes(const struct iovec *iov, size_t n)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += iov[i].iov_len;
+	return sum;
+}
+
 /* What the EC-usage table says of a write (table 204): values equal those of enum policy_outcome. */
 enum io_outcome { IO_PLAIN, IO_INTERMEDIATE, IO_PROTECT };
 

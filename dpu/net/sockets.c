@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/base/util.h"
+#include "dpu/core/io.h"
 
 #define DEFAULT_CONNS   256
 #define DEFAULT_BACKLOG 64
@@ -74,15 +75,6 @@ static void sock_rewatch(struct sock *k)
 		stream_fail_later(&k->st, rc);
 }
 
-static size_t iov_bytes(const struct iovec *iov, int niov)
-{
-	size_t n = 0;
-
-	for (int i = 0; i < niov; i++)
-		n += iov[i].iov_len;
-	return n;
-}
-
 static ssize_t sock_recv(struct stream *s, const struct iovec *iov, int niov)
 {
 	struct sock *k = sock_of(s);
@@ -98,7 +90,7 @@ static ssize_t sock_recv(struct stream *s, const struct iovec *iov, int niov)
 		stream_fail_later(s, (int)n);
 		return n;
 	}
-	if (n == 0 && iov_bytes(iov, niov)) {
+	if (n == 0 && io_iov_bytes(iov, (size_t)niov)) {
 		k->eof = true;
 		sock_rewatch(k);
 	}

@@ -14,6 +14,7 @@
 
 #include "common/base/util.h"
 #include "dpu/core/crc32c.h"
+#include "dpu/core/io.h"
 #include "dpu/core/mem.h"
 #include "dpu/stripelog/log_priv.h"
 #include "dpu/stripelog/space.h"
@@ -280,15 +281,6 @@ static uint32_t frag_iovs(struct append_op *op, unsigned int frag, struct iovec 
 	return n;
 }
 
-static uint64_t iov_bytes(const struct iovec *iov, uint32_t n)
-{
-	uint64_t sum = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		sum += iov[i].iov_len;
-	return sum;
-}
-
 /* Cuts a fragment's iovecs into I/Os; returns how many. */
 static uint32_t frag_ios(
 	struct append_op *op, unsigned int frag, struct frag_io *fio, struct iovec *iov)
@@ -304,14 +296,14 @@ static uint32_t frag_ios(
 		*f = (struct frag_io){.op = op};
 		f->lio.io = (struct flash_io){.op = FLASH_WRITE,
 			.off = off,
-			.len = iov_bytes(iov + i, niov),
+			.len = io_iov_bytes(iov + i, niov),
 			.iov = iov + i,
 			.niov = (int)niov};
 		f->lio.dev = at->dev;
 		f->lio.done_fn = frag_done;
 		off += f->lio.io.len;
 	}
-	op->log->stats.dev_bytes[at->dev] += iov_bytes(iov, n);
+	op->log->stats.dev_bytes[at->dev] += io_iov_bytes(iov, n);
 	return ios;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "host-agent/agentd/node.h"
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/util.h"
 #include "host-agent/agentd/sync.h"
@@ -36,14 +37,6 @@ struct node {
 	char events_boot[64]; /* whose events last_event counts */
 	uint64_t last_event;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static void wake(struct node *n)
 {
@@ -229,7 +222,7 @@ static void *node_main(void *arg)
 	bool fresh, stop;
 
 	wait_ms = schedule_wait_ms(n);
-	due = wait_ms < 0 ? -1 : now_ms() + wait_ms;
+	due = wait_ms < 0 ? -1 : clock_now_ms() + wait_ms;
 	for (;;) {
 		fresh = false;
 		pthread_mutex_lock(&n->lock);
@@ -241,13 +234,13 @@ static void *node_main(void *arg)
 		pthread_mutex_unlock(&n->lock);
 		if (stop)
 			break;
-		if (fresh || (due >= 0 && now_ms() >= due)) {
+		if (fresh || (due >= 0 && clock_now_ms() >= due)) {
 			bring_up_to_date(n);
-			if (due >= 0 && now_ms() >= due)
-				due = now_ms() + schedule_wait_ms(n);
+			if (due >= 0 && clock_now_ms() >= due)
+				due = clock_now_ms() + schedule_wait_ms(n);
 		}
 		if (due >= 0) {
-			int64_t left = MAX(due - now_ms(), 0);
+			int64_t left = MAX(due - clock_now_ms(), 0);
 
 			wait_ms = wait_ms < 0 ? left : MIN(wait_ms, left);
 		}
@@ -444,7 +437,8 @@ void node_wait_tried(struct agent *a, const char *name, int timeout_ms)
 	const struct timespec nap = {.tv_nsec = 10000000};
 	struct node_state st;
 
-	for (int64_t until = now_ms() + timeout_ms; now_ms() < until; nanosleep(&nap, NULL))
+	for (int64_t until = clock_now_ms() + timeout_ms; clock_now_ms() < until;
+		nanosleep(&nap, NULL))
 		if (!node_state_get(a, name, &st) || st.tried)
 			return;
 }
