@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What only a card knows: status, statistics, flow rules; and what is done to it directly. */
 #include "host-agent/agentd/api.h"
+#include "host-agent/agentd/field.h"
 #include "host-agent/agentd/pbjson.h"
 #include "host-agent/agentd/sync.h"
 
@@ -10,13 +11,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static const char *text_of(const json_t *o, const char *name)
-{
-	const char *s = json_string_value(json_object_get(o, name));
-
-	return s ? s : "";
-}
 
 /* Calls the card; *out: the message that `pick` points to in the response. */
 static int ask(struct api_request *rq, const char *node, Parapet__Request *req,
@@ -75,7 +69,7 @@ static json_t *status_of(struct api_request *rq, const json_t *node)
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__StatusGet get = PARAPET__STATUS_GET__INIT;
 	struct node_state st = {.connected = false};
-	const char *name = text_of(node, "name");
+	const char *name = field_text_or_empty(node, "name");
 	json_t *o, *v = NULL, *card = NULL;
 	struct err e = {0};
 	uint64_t newest = 0;
@@ -112,7 +106,7 @@ static int status(struct api_request *rq, json_t **out, struct err *e)
 	list = json_array();
 	json_array_foreach(nodes, i, o)
 	{
-		if (!want || !strcmp(want, text_of(o, "name")))
+		if (!want || !strcmp(want, field_text_or_empty(o, "name")))
 			json_array_append_new(list, status_of(rq, o));
 	}
 	json_decref(nodes);
@@ -212,16 +206,16 @@ static json_t *live_part(const struct noun *n, const json_t *o, const json_t *li
 	if (n == &noun_flash) {
 		json_array_foreach(json_object_get(pool, "flashes"), i, part)
 		{
-			if (!strcmp(text_of(json_object_get(part, "flash"), "name"),
-				    text_of(o, "name")))
+			if (!strcmp(field_text_or_empty(json_object_get(part, "flash"), "name"),
+				    field_text_or_empty(o, "name")))
 				return part;
 		}
 		return NULL;
 	}
 	json_array_foreach(json_object_get(live, "devices"), i, part)
 	{
-		if (!strcmp(text_of(part, "vm_name"), text_of(o, "vm")) &&
-			!strcmp(text_of(part, "path"), text_of(o, "path")))
+		if (!strcmp(field_text_or_empty(part, "vm_name"), field_text_or_empty(o, "vm")) &&
+			!strcmp(field_text_or_empty(part, "path"), field_text_or_empty(o, "path")))
 			return part;
 	}
 	return NULL;
@@ -237,8 +231,8 @@ void api_add_live(struct api_request *rq, const struct noun *n, json_t *list)
 		return;
 	json_array_foreach(list, i, o)
 	{
-		if (strcmp(node, text_of(o, "node")) != 0) {
-			node = text_of(o, "node");
+		if (strcmp(node, field_text_or_empty(o, "node")) != 0) {
+			node = field_text_or_empty(o, "node");
 			json_decref(live);
 			live = n == &noun_device ? card_device_list(rq, node)
 						 : card_status(rq, node);
@@ -260,7 +254,7 @@ static int flash_fail(struct api_request *rq, json_t **out, struct err *e)
 
 	if (!rq->body)
 		rq->body = json_object();
-	name = text_of(rq->body, "name");
+	name = field_text_or_empty(rq->body, "name");
 	rc = policy_check_name(name, "flash", "name", e);
 	if (!rc)
 		rc = api_node(rq, &node, e);

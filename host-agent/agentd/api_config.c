@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Nodes, flash, pools, VMs, devices, queues, rows: list, make, set, delete, and whole documents. */
 #include "host-agent/agentd/api.h"
+#include "host-agent/agentd/field.h"
 #include "host-agent/agentd/apply.h"
 #include "host-agent/agentd/tables.h"
 
@@ -9,13 +10,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static const char *text_of(const json_t *o, const char *name)
-{
-	const char *s = json_string_value(json_object_get(o, name));
-
-	return s ? s : "";
-}
 
 /* ---- lists -------------------------------------------------------------------------------------------------- */
 
@@ -36,7 +30,7 @@ static struct policy_table *newest_policy(struct api_request *rq, const char *no
 static void annotate_device(json_t *o, const struct policy_table *t, uint32_t node)
 {
 	const struct policy_device *d = policy_table_device(
-		t, node, text_of(o, "vm"), text_of(o, "path"));
+		t, node, field_text_or_empty(o, "vm"), field_text_or_empty(o, "path"));
 
 	if (!d)
 		return;
@@ -46,12 +40,13 @@ static void annotate_device(json_t *o, const struct policy_table *t, uint32_t no
 
 static void annotate_row(json_t *o, const struct policy_table *t, uint32_t node)
 {
-	const struct policy_vm *vm = policy_table_vm(t, node, text_of(o, "vm"));
+	const struct policy_vm *vm = policy_table_vm(t, node, field_text_or_empty(o, "vm"));
 
 	for (size_t i = 0; vm && i < vm->nrows; i++) {
 		const struct policy_row *r = &vm->rows[i];
 
-		if (strcmp(r->method, text_of(o, "method")) || strcmp(r->path, text_of(o, "path")))
+		if (strcmp(r->method, field_text_or_empty(o, "method")) ||
+			strcmp(r->path, field_text_or_empty(o, "path")))
 			continue;
 		json_object_set_new(o, "row", json_integer(r->number));
 		json_object_set_new(
@@ -67,16 +62,16 @@ static void show_absent(json_t *rows)
 
 	json_array_foreach(rows, i, o)
 	{
-		if (!text_of(o, "method")[0])
+		if (!field_text_or_empty(o, "method")[0])
 			json_object_set_new(o, "method", json_null());
-		if (!text_of(o, "path")[0])
+		if (!field_text_or_empty(o, "path")[0])
 			json_object_set_new(o, "path", json_null());
 	}
 }
 
 static void annotate_vm(json_t *o, const struct policy_table *t, uint32_t node)
 {
-	const struct policy_vm *vm = policy_table_vm(t, node, text_of(o, "name"));
+	const struct policy_vm *vm = policy_table_vm(t, node, field_text_or_empty(o, "name"));
 
 	if (vm)
 		json_object_set_new(o, "mode_in_effect", json_string(policy_mode_name(vm->mode)));
@@ -92,9 +87,9 @@ static void annotate(struct api_request *rq, const struct noun *n, json_t *list)
 
 	json_array_foreach(list, i, o)
 	{
-		if (strcmp(node, text_of(o, "node")) != 0) {
+		if (strcmp(node, field_text_or_empty(o, "node")) != 0) {
 			policy_table_close(t);
-			snprintf(node, sizeof(node), "%s", text_of(o, "node"));
+			snprintf(node, sizeof(node), "%s", field_text_or_empty(o, "node"));
 			t = newest_policy(rq, node);
 		}
 		if (!t || !t->nvms)
@@ -210,8 +205,8 @@ static int clear_rows(struct change *c, void *arg, struct err *e)
 	if (!rc)
 		rc = store_list(c->s, &noun_row, filter, &list, e);
 	if (!rc && !json_array_size(list))
-		rc = err_set(
-			e, -ENOENT, "row", "", "vm %.64s has no such row", text_of(filter, "vm"));
+		rc = err_set(e, -ENOENT, "row", "", "vm %.64s has no such row",
+			field_text_or_empty(filter, "vm"));
 	json_array_foreach(list, i, o)
 	{
 		if (!rc)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Tables 203 and 204: show, history, differences, push, fetch, explain. */
 #include "host-agent/agentd/api.h"
+#include "host-agent/agentd/field.h"
 #include "host-agent/agentd/pbjson.h"
 #include "host-agent/agentd/sync.h"
 #include "host-agent/agentd/tables.h"
@@ -12,16 +13,6 @@
 #include <string.h>
 
 #define HISTORY_MAX 1000
-
-static uint64_t number_of(const json_t *o, const char *name)
-{
-	return (uint64_t)json_integer_value(json_object_get(o, name));
-}
-
-static const char *text_of(const json_t *o, const char *name)
-{
-	return json_string_value(json_object_get(o, name));
-}
 
 static int version_query(struct api_request *rq, const char *name, uint64_t *out, struct err *e)
 {
@@ -51,7 +42,7 @@ static uint64_t card_version(struct api_request *rq, const char *node, bool *con
 	if (st.connected)
 		v = st.card_version;
 	else if (store_get(rq->s, &noun_node, key, &o, NULL) == 0)
-		v = number_of(o, "card_version");
+		v = field_number(o, "card_version");
 	json_decref(o);
 	json_decref(key);
 	return v;
@@ -111,7 +102,7 @@ static int history(struct api_request *rq, json_t **out, struct err *e)
 	json_array_foreach(list, i, o)
 	{
 		json_object_set_new(o, "newest", json_boolean(i == 0));
-		json_object_set_new(o, "on_card", json_boolean(number_of(o, "version") == card));
+		json_object_set_new(o, "on_card", json_boolean(field_number(o, "version") == card));
 	}
 	*out = json_pack("{s:s, s:o}", "node", node, "items", list);
 	return *out ? 0 : -ENOMEM;
@@ -147,7 +138,7 @@ static int diff(struct api_request *rq, json_t **out, struct err *e)
 		rc = get_version(rq, node, to, &b, e);
 	if (!rc) {
 		if (!from)
-			from = MAX(number_of(b, "version"), 2) - 1;
+			from = MAX(field_number(b, "version"), 2) - 1;
 		rc = get_version(rq, node, from, &a, e);
 	}
 	if (!rc) {
@@ -263,13 +254,13 @@ static json_t *volume_of(const struct adoption *ad, const char *vm, const char *
 
 	json_array_foreach(vms, i, o)
 	{
-		if (!strcmp(text_of(o, "name"), vm))
-			number = number_of(o, "number");
+		if (!strcmp(field_text(o, "name"), vm))
+			number = field_number(o, "number");
 	}
 	json_array_foreach(ad->volumes, i, o)
 	{
-		if (number_of(o, "vm") == number && text_of(o, "path") &&
-			!strcmp(text_of(o, "path"), path))
+		if (field_number(o, "vm") == number && field_text(o, "path") &&
+			!strcmp(field_text(o, "path"), path))
 			return o;
 	}
 	return NULL;
@@ -284,17 +275,17 @@ static int adopt_device(
 
 	if (!o)
 		return err_set(e, -ENOMEM, "store", "", "out of memory");
-	v = volume_of(ad, text_of(in, "vm"), text_of(in, "path"));
+	v = volume_of(ad, field_text(in, "vm"), field_text(in, "path"));
 	json_object_set_new(o, "node", json_string(ad->node));
-	json_object_set_new(o, "size", json_integer((json_int_t)number_of(v, "size_bytes")));
+	json_object_set_new(o, "size", json_integer((json_int_t)field_number(v, "size_bytes")));
 	json_object_set_new(o, "created", json_boolean(v != NULL));
-	if (text_of(v, "layout"))
+	if (field_text(v, "layout"))
 		json_object_set(o, "layout", json_object_get(v, "layout"));
 	if (json_object_get(v, "block_bytes"))
 		json_object_set(o, "block_bytes", json_object_get(v, "block_bytes"));
 	if (json_object_get(v, "k") && json_object_get(v, "m")) {
-		snprintf(ec, sizeof(ec), "%u+%u", (unsigned int)number_of(v, "k"),
-			(unsigned int)number_of(v, "m"));
+		snprintf(ec, sizeof(ec), "%u+%u", (unsigned int)field_number(v, "k"),
+			(unsigned int)field_number(v, "m"));
 		json_object_set_new(o, "ec", json_string(ec));
 	}
 	rc = store_put(c->s, &noun_device, o, e);
@@ -316,9 +307,9 @@ static int adopt_list(struct change *c, const struct adoption *ad, const struct 
 		if (!copy)
 			return err_set(e, -ENOMEM, "store", "", "out of memory");
 		json_object_set_new(copy, "node", json_string(ad->node));
-		if (n == &noun_row && !text_of(copy, "method"))
+		if (n == &noun_row && !field_text(copy, "method"))
 			json_object_set_new(copy, "method", json_string(""));
-		if (n == &noun_row && !text_of(copy, "path"))
+		if (n == &noun_row && !field_text(copy, "path"))
 			json_object_set_new(copy, "path", json_string(""));
 		rc = n == &noun_device ? adopt_device(c, ad, o, e) : store_put(c->s, n, copy, e);
 		json_decref(copy);
@@ -469,7 +460,7 @@ static int explain(struct api_request *rq, json_t **out, struct err *e)
 		rc = get_version(rq, node, 0, &v, e);
 	if (!rc)
 		rc = tables_policy(
-			json_object_get(v, "body"), number_of(v, "version"), NULL, &t, e);
+			json_object_get(v, "body"), field_number(v, "version"), NULL, &t, e);
 	if (!rc)
 		rc = explain_in(t, vm, device,
 			op && !strcmp(op, "read") ? POLICY_OP_READ : POLICY_OP_WRITE, out, e);

@@ -4,6 +4,7 @@
 
 #include "common/base/log.h"
 #include "common/base/util.h"
+#include "host-agent/agentd/field.h"
 #include "host-agent/agentd/sync.h"
 #include "host-agent/agentd/tables.h"
 
@@ -28,22 +29,13 @@ struct run {
 	size_t ntouched;
 };
 
-static const char *text_of(const json_t *o, const char *name)
-{
-	return json_string_value(json_object_get(o, name));
-}
-
-static int no_memory(struct err *e)
-{
-	return err_set(e, -ENOMEM, "store", "", "out of memory");
-}
-
 /* ---- versions ------------------------------------------------------------------------------------------ */
 
 static int flash_names(struct store *s, const char *node, json_t **names, struct err *e)
 {
 	json_t *filter = json_pack("{s:s}", "node", node), *list = NULL, *o;
-	int rc = filter ? store_list(s, &noun_flash, filter, &list, e) : no_memory(e);
+	int rc = filter ? store_list(s, &noun_flash, filter, &list, e)
+			: field_no_memory(e, "store");
 	size_t i;
 
 	json_decref(filter);
@@ -93,7 +85,7 @@ static void summary(const json_t *changed, char *buf, size_t size)
 			return;
 		}
 		len += snprintf(buf + len, size - len, "%s%s %s", i ? ", " : "",
-			text_of(o, "action"), text_of(o, "object"));
+			field_text(o, "action"), field_text(o, "object"));
 		len = MIN(len, size - 1);
 	}
 }
@@ -118,7 +110,7 @@ static int settle_node(struct run *r, struct touched *t, const json_t *node, str
 	char *before = NULL, what[512];
 	int rc;
 
-	snprintf(t->node, sizeof(t->node), "%s", text_of(node, "name"));
+	snprintf(t->node, sizeof(t->node), "%s", field_text(node, "name"));
 	rc = store_version_get(r->c.s, t->node, 0, &newest, NULL);
 	if (!rc) {
 		version = json_integer_value(json_object_get(newest, "version"));
@@ -132,7 +124,7 @@ static int settle_node(struct run *r, struct touched *t, const json_t *node, str
 	if (!rc) {
 		before = tables_text(t->before);
 		t->text = tables_text(after);
-		rc = before && t->text ? 0 : no_memory(e);
+		rc = before && t->text ? 0 : field_no_memory(e, "store");
 	}
 	if (!rc) {
 		t->differs = !version || strcmp(before, t->text) != 0;
@@ -164,7 +156,7 @@ static int settle(struct run *r, struct err *e)
 		return rc;
 	r->touched = calloc(json_array_size(nodes) + 1, sizeof(*r->touched));
 	if (!r->touched)
-		rc = no_memory(e);
+		rc = field_no_memory(e, "store");
 	json_array_foreach(nodes, i, o)
 	{
 		if (!rc)
@@ -181,8 +173,8 @@ static enum sync_how how_to_sync(struct store *s, const char *node)
 	json_t *key = json_pack("{s:s}", "name", node), *o = NULL;
 	struct schedule sch = {.kind = SCHEDULE_REALTIME};
 
-	if (store_get(s, &noun_node, key, &o, NULL) == 0 && text_of(o, "schedule"))
-		schema_parse_schedule(text_of(o, "schedule"), &sch);
+	if (store_get(s, &noun_node, key, &o, NULL) == 0 && field_text(o, "schedule"))
+		schema_parse_schedule(field_text(o, "schedule"), &sch);
 	json_decref(o);
 	json_decref(key);
 	return sch.kind == SCHEDULE_REALTIME ? SYNC_PUSH : SYNC_HOLD;
@@ -233,7 +225,7 @@ static bool concerns(const struct run *r, const struct touched *t)
 		return true;
 	json_array_foreach(r->c.changed, i, o)
 	{
-		if (!strcmp(text_of(o, "node"), t->node))
+		if (!strcmp(field_text(o, "node"), t->node))
 			return true;
 	}
 	return false;
@@ -319,7 +311,7 @@ int change_run(struct agent *a, const struct change_options *o, change_fn fn, vo
 	if (!rc) {
 		*result = json_pack("{s:O, s:O}", "changed", r.c.changed, "nodes", r.nodes);
 		if (!*result)
-			rc = no_memory(e);
+			rc = field_no_memory(e, "store");
 	}
 	for (size_t i = 0; i < r.ntouched; i++) {
 		json_decref(r.touched[i].before);

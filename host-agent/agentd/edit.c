@@ -3,23 +3,12 @@
 #include "host-agent/agentd/change.h"
 
 #include "common/base/util.h"
+#include "host-agent/agentd/field.h"
 #include "host-agent/agentd/sync.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static const char *text_of(const json_t *o, const char *name)
-{
-	const char *s = json_string_value(json_object_get(o, name));
-
-	return s ? s : "";
-}
-
-static int no_memory(struct err *e)
-{
-	return err_set(e, -ENOMEM, "store", "", "out of memory");
-}
 
 /* What an error calls the object whose input is still unchecked. */
 static void shown_name(const struct noun *n, const json_t *in, char *buf, size_t size)
@@ -33,7 +22,8 @@ static void shown_name(const struct noun *n, const json_t *in, char *buf, size_t
 static int note(struct change *c, const struct noun *n, const json_t *key, const char *action,
 	const json_t *fields, struct err *e)
 {
-	const char *node = n == &noun_node ? text_of(key, "name") : text_of(key, "node");
+	const char *node = n == &noun_node ? field_text_or_empty(key, "name")
+					   : field_text_or_empty(key, "node");
 	char object[96];
 	json_t *o;
 
@@ -42,7 +32,7 @@ static int note(struct change *c, const struct noun *n, const json_t *key, const
 		"fields", fields);
 	if (n == &noun_node)
 		c->nodes_changed = true;
-	return o && !json_array_append_new(c->changed, o) ? 0 : no_memory(e);
+	return o && !json_array_append_new(c->changed, o) ? 0 : field_no_memory(e, "store");
 }
 
 int change_default_node(struct store *s, json_t *in, struct err *e)
@@ -85,14 +75,14 @@ static int parents_exist(struct change *c, const struct noun *n, const json_t *o
 	int rc = 0;
 
 	if (n != &noun_node) {
-		key = json_pack("{s:s}", "name", text_of(obj, "node"));
-		rc = key ? must_exist(c, &noun_node, key, e) : no_memory(e);
+		key = json_pack("{s:s}", "name", field_text_or_empty(obj, "node"));
+		rc = key ? must_exist(c, &noun_node, key, e) : field_no_memory(e, "store");
 		json_decref(key);
 	}
 	if (!rc && (n == &noun_device || n == &noun_row)) {
-		key = json_pack(
-			"{s:s, s:s}", "node", text_of(obj, "node"), "name", text_of(obj, "vm"));
-		rc = key ? must_exist(c, &noun_vm, key, e) : no_memory(e);
+		key = json_pack("{s:s, s:s}", "node", field_text_or_empty(obj, "node"), "name",
+			field_text_or_empty(obj, "vm"));
+		rc = key ? must_exist(c, &noun_vm, key, e) : field_no_memory(e, "store");
 		json_decref(key);
 	}
 	return rc;
@@ -101,7 +91,9 @@ static int parents_exist(struct change *c, const struct noun *n, const json_t *o
 /* The next free number of a node, or of a VM within its node. */
 static int give_number(struct change *c, const struct noun *n, json_t *obj, struct err *e)
 {
-	json_t *filter = n == &noun_vm ? json_pack("{s:s}", "node", text_of(obj, "node")) : NULL;
+	json_t *filter = n == &noun_vm
+				 ? json_pack("{s:s}", "node", field_text_or_empty(obj, "node"))
+				 : NULL;
 	json_t *list, *o;
 	json_int_t max = 0;
 	size_t i;
@@ -127,7 +119,7 @@ static int count_of(struct change *c, const struct noun *n, const char *node, co
 
 	if (filter && vm)
 		json_object_set_new(filter, "vm", json_string(vm));
-	rc = filter ? store_list(c->s, n, filter, &list, e) : no_memory(e);
+	rc = filter ? store_list(c->s, n, filter, &list, e) : field_no_memory(e, "store");
 	json_decref(filter);
 	if (rc < 0)
 		return rc;
@@ -140,17 +132,17 @@ static int pool_fits(struct change *c, const json_t *pool, struct err *e)
 {
 	uint32_t k = 0, m = 0;
 	size_t n = 0;
-	int rc = count_of(c, &noun_flash, text_of(pool, "node"), NULL, &n, e);
+	int rc = count_of(c, &noun_flash, field_text_or_empty(pool, "node"), NULL, &n, e);
 
 	if (rc < 0 || !json_object_get(pool, "ec"))
 		return rc;
-	schema_parse_ec(text_of(pool, "ec"), &k, &m);
+	schema_parse_ec(field_text_or_empty(pool, "ec"), &k, &m);
 	if (n < k + m)
 		return err_set(e, -EINVAL, "pool", "ec",
 			"%u+%u needs %u flash devices, node %s has %zu; allowed: a smaller code, "
 			"or "
 			"more flash devices first",
-			k, m, k + m, text_of(pool, "node"), n);
+			k, m, k + m, field_text_or_empty(pool, "node"), n);
 	return 0;
 }
 
@@ -168,7 +160,7 @@ static int flash_may_change(struct change *c, const json_t *key, const char *wha
 {
 	char object[96];
 
-	if (!pool_created(c, text_of(key, "node")))
+	if (!pool_created(c, field_text_or_empty(key, "node")))
 		return 0;
 	store_object_name(&noun_flash, key, object, sizeof(object));
 	return err_set(e, -EBUSY, object, "",
@@ -187,15 +179,15 @@ static int device_ec_fits(struct change *c, const json_t *d, struct err *e)
 
 	if (!json_object_get(d, "ec"))
 		return 0;
-	rc = count_of(c, &noun_flash, text_of(d, "node"), NULL, &n, e);
+	rc = count_of(c, &noun_flash, field_text_or_empty(d, "node"), NULL, &n, e);
 	if (rc < 0)
 		return rc;
-	schema_parse_ec(text_of(d, "ec"), &k, &m);
+	schema_parse_ec(field_text_or_empty(d, "ec"), &k, &m);
 	store_object_name(&noun_device, d, object, sizeof(object));
 	if (n < k + m)
 		return err_set(e, -EINVAL, object, "ec",
 			"%u+%u needs %u flash devices, node %s has %zu; allowed: a smaller code", k,
-			m, k + m, text_of(d, "node"), n);
+			m, k + m, field_text_or_empty(d, "node"), n);
 	return 0;
 }
 
@@ -209,12 +201,13 @@ static int node_address_free(struct change *c, const json_t *in, struct err *e)
 	if (!json_is_string(json_object_get(in, "address")))
 		return 0;
 	filter = json_pack("{s:O}", "address", json_object_get(in, "address"));
-	rc = filter ? store_list(c->s, &noun_node, filter, &list, e) : no_memory(e);
+	rc = filter ? store_list(c->s, &noun_node, filter, &list, e) : field_no_memory(e, "store");
 	store_object_name(&noun_node, in, object, sizeof(object));
 	if (!rc && json_array_size(list) &&
-		strcmp(text_of(json_array_get(list, 0), "name"), text_of(in, "name")) != 0)
+		strcmp(field_text_or_empty(json_array_get(list, 0), "name"),
+			field_text_or_empty(in, "name")) != 0)
 		rc = err_set(e, -EEXIST, object, "address", "node %s has the same address",
-			text_of(json_array_get(list, 0), "name"));
+			field_text_or_empty(json_array_get(list, 0), "name"));
 	json_decref(list);
 	json_decref(filter);
 	return rc;
@@ -222,17 +215,19 @@ static int node_address_free(struct change *c, const json_t *in, struct err *e)
 
 static int flash_address_free(struct change *c, const json_t *f, struct err *e)
 {
-	json_t *filter = json_pack(
-		"{s:s, s:s}", "node", text_of(f, "node"), "address", text_of(f, "address"));
+	json_t *filter = json_pack("{s:s, s:s}", "node", field_text_or_empty(f, "node"), "address",
+		field_text_or_empty(f, "address"));
 	json_t *list = NULL;
 	char object[96];
-	int rc = filter ? store_list(c->s, &noun_flash, filter, &list, e) : no_memory(e);
+	int rc = filter ? store_list(c->s, &noun_flash, filter, &list, e)
+			: field_no_memory(e, "store");
 
 	store_object_name(&noun_flash, f, object, sizeof(object));
 	/* several flashes of memory are different ones, several of one file are not */
-	if (!rc && json_array_size(list) && strncmp(text_of(f, "address"), "mem:", 4) != 0)
+	if (!rc && json_array_size(list) &&
+		strncmp(field_text_or_empty(f, "address"), "mem:", 4) != 0)
 		rc = err_set(e, -EEXIST, object, "address", "flash %s has the same address",
-			text_of(json_array_get(list, 0), "name"));
+			field_text_or_empty(json_array_get(list, 0), "name"));
 	json_decref(list);
 	json_decref(filter);
 	return rc;
@@ -375,7 +370,7 @@ int change_put(struct change *c, const struct noun *n, const json_t *in, struct 
 	int rc;
 
 	if (!key)
-		return no_memory(e);
+		return field_no_memory(e, "store");
 	shown_name(n, in, object, sizeof(object));
 	if (n == &noun_row)
 		fill_row_key(key);
@@ -398,7 +393,7 @@ static int node_is_empty(struct change *c, const json_t *key, struct err *e)
 
 	store_object_name(&noun_node, key, object, sizeof(object));
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-		int rc = count_of(c, parts[i], text_of(key, "name"), NULL, &n, e);
+		int rc = count_of(c, parts[i], field_text_or_empty(key, "name"), NULL, &n, e);
 
 		if (rc < 0)
 			return rc;
@@ -415,7 +410,8 @@ static int vm_del(struct change *c, const json_t *key, struct err *e)
 	json_t *rows;
 	char object[96];
 	size_t n;
-	int rc = count_of(c, &noun_device, text_of(key, "node"), text_of(key, "name"), &n, e);
+	int rc = count_of(c, &noun_device, field_text_or_empty(key, "node"),
+		field_text_or_empty(key, "name"), &n, e);
 
 	store_object_name(&noun_vm, key, object, sizeof(object));
 	if (!rc && n)
@@ -424,8 +420,9 @@ static int vm_del(struct change *c, const json_t *key, struct err *e)
 			n == 1 ? "" : "s");
 	if (rc < 0)
 		return rc;
-	rows = json_pack("{s:s, s:s}", "node", text_of(key, "node"), "vm", text_of(key, "name"));
-	rc = rows ? store_clear(c->s, &noun_row, rows, e) : no_memory(e);
+	rows = json_pack("{s:s, s:s}", "node", field_text_or_empty(key, "node"), "vm",
+		field_text_or_empty(key, "name"));
+	rc = rows ? store_clear(c->s, &noun_row, rows, e) : field_no_memory(e, "store");
 	json_decref(rows);
 	return rc < 0 ? rc : 0;
 }
@@ -438,13 +435,13 @@ static int device_del(struct change *c, const json_t *device, struct err *e)
 
 	if (!json_is_true(json_object_get(device, "created")))
 		return 0;
-	key = json_pack(
-		"{s:s, s:s}", "node", text_of(device, "node"), "name", text_of(device, "vm"));
-	rc = key ? store_get(c->s, &noun_vm, key, &vm, e) : no_memory(e);
+	key = json_pack("{s:s, s:s}", "node", field_text_or_empty(device, "node"), "name",
+		field_text_or_empty(device, "vm"));
+	rc = key ? store_get(c->s, &noun_vm, key, &vm, e) : field_no_memory(e, "store");
 	if (!rc)
-		rc = sync_device_del(c->a, text_of(device, "node"),
+		rc = sync_device_del(c->a, field_text_or_empty(device, "node"),
 			(uint32_t)json_integer_value(json_object_get(vm, "number")),
-			text_of(device, "path"), e);
+			field_text_or_empty(device, "path"), e);
 	if (rc == -ENOENT)
 		rc = 0; /* gone already: what is left is our own record of it */
 	json_decref(key);
@@ -459,7 +456,7 @@ int change_del(struct change *c, const struct noun *n, const json_t *in, struct 
 	int rc;
 
 	if (!key)
-		return no_memory(e);
+		return field_no_memory(e, "store");
 	shown_name(n, in, object, sizeof(object));
 	if (n == &noun_row)
 		fill_row_key(key);
@@ -469,7 +466,7 @@ int change_del(struct change *c, const struct noun *n, const json_t *in, struct 
 	if (!rc && n == &noun_node)
 		rc = node_is_empty(c, key, e);
 	if (!rc && n == &noun_node)
-		rc = store_version_forget(c->s, text_of(key, "name"), e);
+		rc = store_version_forget(c->s, field_text_or_empty(key, "name"), e);
 	if (!rc && n == &noun_flash)
 		rc = flash_may_change(c, key, "removed", e);
 	if (!rc && n == &noun_pool)
@@ -511,8 +508,8 @@ static bool in_rows(json_t *rows, const json_t *row)
 
 	json_array_foreach(rows, i, o)
 	{
-		if (!strcmp(text_of(o, "method"), text_of(row, "method")) &&
-			!strcmp(text_of(o, "path"), text_of(row, "path")))
+		if (!strcmp(field_text_or_empty(o, "method"), field_text_or_empty(row, "method")) &&
+			!strcmp(field_text_or_empty(o, "path"), field_text_or_empty(row, "path")))
 			return true;
 	}
 	return false;

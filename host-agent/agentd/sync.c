@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/util.h"
+#include "host-agent/agentd/field.h"
 #include "host-agent/agentd/tables.h"
 
 #include <errno.h>
@@ -22,16 +23,6 @@ struct sync {
 static bool pool_is(const Parapet__PoolStatus *p, const char *state)
 {
 	return !strcmp(p ? p->state : "none", state);
-}
-
-static const char *text_of(const json_t *o, const char *name)
-{
-	return json_string_value(json_object_get(o, name));
-}
-
-static uint64_t number_of(const json_t *o, const char *name)
-{
-	return (uint64_t)json_integer_value(json_object_get(o, name));
 }
 
 static bool flag_of(const json_t *o, const char *name)
@@ -95,12 +86,12 @@ static int flash_list_make(struct flash_list *f, const json_t *flashes)
 		Parapet__Flash *p = f->list[i] = &f->items[i];
 
 		parapet__flash__init(p);
-		p->name = (char *)text_of(o, "name");
-		p->address = (char *)text_of(o, "address");
-		p->domain = (char *)text_of(o, "domain");
-		p->atomic_bytes = (uint32_t)number_of(o, "atomic_bytes");
+		p->name = (char *)field_text(o, "name");
+		p->address = (char *)field_text(o, "address");
+		p->domain = (char *)field_text(o, "domain");
+		p->atomic_bytes = (uint32_t)field_number(o, "atomic_bytes");
 		p->has_atomic_bytes = json_object_get(o, "atomic_bytes") != NULL;
-		p->block_bytes = (uint32_t)number_of(o, "block_bytes");
+		p->block_bytes = (uint32_t)field_number(o, "block_bytes");
 		p->has_block_bytes = json_object_get(o, "block_bytes") != NULL;
 	}
 	return 0;
@@ -110,7 +101,7 @@ static int pool_create(struct sync *y, const json_t *pool, struct flash_list *f)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__PoolCreate pc = PARAPET__POOL_CREATE__INIT;
-	const char *degraded = text_of(pool, "on_degraded");
+	const char *degraded = field_text(pool, "on_degraded");
 	struct rpc_msg reply;
 	int rc;
 
@@ -118,13 +109,13 @@ static int pool_create(struct sync *y, const json_t *pool, struct flash_list *f)
 	req.pool_create = &pc;
 	pc.flashes = f->list;
 	pc.n_flashes = f->n;
-	schema_parse_ec(text_of(pool, "ec"), &pc.k, &pc.m);
+	schema_parse_ec(field_text(pool, "ec"), &pc.k, &pc.m);
 	pc.has_on_degraded = degraded != NULL;
 	pc.on_degraded = degraded && !strcmp(degraded, "allow")
 				 ? PARAPET__ON_DEGRADED__ON_DEGRADED_ALLOW
 				 : PARAPET__ON_DEGRADED__ON_DEGRADED_REFUSE;
 	pc.has_segment_bytes = json_object_get(pool, "segment_bytes") != NULL;
-	pc.segment_bytes = number_of(pool, "segment_bytes");
+	pc.segment_bytes = field_number(pool, "segment_bytes");
 	pc.has_same_flash = pc.same_flash = flag_of(pool, "same_flash");
 	pc.has_force = pc.force = flag_of(pool, "force");
 	rc = call(y, &req, &reply);
@@ -168,12 +159,12 @@ static int pool_settings(struct sync *y, const json_t *pool, const Parapet__Pool
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__PoolSet ps = PARAPET__POOL_SET__INIT;
-	const char *degraded = text_of(pool, "on_degraded");
+	const char *degraded = field_text(pool, "on_degraded");
 	struct rpc_msg reply;
 	uint32_t k = 0, m = 0;
 	int rc;
 
-	schema_parse_ec(text_of(pool, "ec"), &k, &m);
+	schema_parse_ec(field_text(pool, "ec"), &k, &m);
 	if (have->has_k && have->has_m && (have->k != k || have->m != m)) {
 		ps.has_k = ps.has_m = true;
 		ps.k = k;
@@ -396,8 +387,8 @@ static int remember_version(struct sync *y, uint64_t version)
 static int renumber(struct sync *y, json_t *newest, uint64_t version, const char *what)
 {
 	char *text = tables_text(json_object_get(newest, "body"));
-	int rc = text ? store_version_add(
-				y->s, y->node, version, text_of(newest, "author"), what, text, y->e)
+	int rc = text ? store_version_add(y->s, y->node, version, field_text(newest, "author"),
+				what, text, y->e)
 		      : err_set(y->e, -ENOMEM, "table", "", "out of memory");
 
 	free(text);
@@ -419,7 +410,7 @@ static int conflict(struct sync *y, uint64_t card, uint64_t known)
 /* The card's version is not the one it was known to have. 0: go on and push; 1: nothing to push; -ESTALE. */
 static int unexpected_version(struct sync *y, json_t *newest, uint64_t card, uint64_t known)
 {
-	uint64_t version = number_of(newest, "version");
+	uint64_t version = field_number(newest, "version");
 	bool same = false, ours = false;
 	int rc = look_at_card(y, json_object_get(newest, "body"), &same, &ours);
 
@@ -447,7 +438,7 @@ static int unexpected_version(struct sync *y, json_t *newest, uint64_t card, uin
 static int push_newest(struct sync *y, json_t *newest, uint64_t card, uint64_t known)
 {
 	const json_t *body = json_object_get(newest, "body");
-	uint64_t version = number_of(newest, "version");
+	uint64_t version = field_number(newest, "version");
 	int rc = 0;
 
 	if (card && card != known && y->how != SYNC_FORCE) {
@@ -461,7 +452,7 @@ static int push_newest(struct sync *y, json_t *newest, uint64_t card, uint64_t k
 		if (rc < 0)
 			return rc;
 	}
-	rc = send_tables(y, body, version, card, text_of(newest, "author"), y->how == SYNC_HOLD);
+	rc = send_tables(y, body, version, card, field_text(newest, "author"), y->how == SYNC_HOLD);
 	if (rc == -ESTALE)
 		return conflict(y, card, known);
 	if (rc < 0 || y->how == SYNC_HOLD)
@@ -483,8 +474,8 @@ static int sync_tables(struct sync *y)
 	if (!rc && !node_state_get(y->a, y->node, &st))
 		rc = err_set(y->e, -ENOENT, "node", "", "does not exist");
 	if (!rc) {
-		known = number_of(node, "card_version");
-		version = number_of(newest, "version");
+		known = field_number(node, "card_version");
+		version = field_number(newest, "version");
 		y->res->version = version;
 		if (st.card_version == version && known == version)
 			y->res->applied = true;
@@ -505,7 +496,7 @@ static uint32_t vm_number(struct sync *y, const char *vm)
 	uint32_t n = 0;
 
 	if (store_get(y->s, &noun_vm, key, &o, NULL) == 0)
-		n = (uint32_t)number_of(o, "number");
+		n = (uint32_t)field_number(o, "number");
 	json_decref(o);
 	json_decref(key);
 	return n;
@@ -515,20 +506,20 @@ static int device_add(struct sync *y, const json_t *d)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__DeviceAdd da = PARAPET__DEVICE_ADD__INIT;
-	const char *layout = text_of(d, "layout"), *ec = text_of(d, "ec");
+	const char *layout = field_text(d, "layout"), *ec = field_text(d, "ec");
 	struct rpc_msg reply;
 	int rc;
 
 	req.op_case = PARAPET__REQUEST__OP_DEVICE_ADD;
 	req.device_add = &da;
-	da.vm = vm_number(y, text_of(d, "vm"));
-	da.path = (char *)text_of(d, "path");
-	da.size_bytes = number_of(d, "size");
+	da.vm = vm_number(y, field_text(d, "vm"));
+	da.path = (char *)field_text(d, "path");
+	da.size_bytes = field_number(d, "size");
 	da.has_layout = layout != NULL;
 	da.layout = layout && !strcmp(layout, "fragments") ? PARAPET__LAYOUT__LAYOUT_FRAGMENTS
 							   : PARAPET__LAYOUT__LAYOUT_COPY;
 	da.has_block_bytes = json_object_get(d, "block_bytes") != NULL;
-	da.block_bytes = (uint32_t)number_of(d, "block_bytes");
+	da.block_bytes = (uint32_t)field_number(d, "block_bytes");
 	da.has_k = da.has_m = ec && schema_parse_ec(ec, &da.k, &da.m) == 0;
 	rc = call(y, &req, &reply);
 	if (rc < 0)
@@ -569,14 +560,14 @@ static int check_missing(struct sync *y, const json_t *devices)
 		if (reply.frame->response->result_case != PARAPET__RESPONSE__RESULT_DEVICES)
 			break;
 		if (!flag_of(d, "created") ||
-			in_pool(reply.frame->response->devices, vm_number(y, text_of(d, "vm")),
-				text_of(d, "path")))
+			in_pool(reply.frame->response->devices, vm_number(y, field_text(d, "vm")),
+				field_text(d, "path")))
 			continue;
 		snprintf(y->res->problem, sizeof(y->res->problem),
 			"the volume of device %s %s is no longer in the card's pool; allowed: "
 			"delete the "
 			"device and add it again (its data is gone), or bring the pool back",
-			text_of(d, "vm"), text_of(d, "path"));
+			field_text(d, "vm"), field_text(d, "path"));
 		break;
 	}
 	rpc_msg_clear(&reply);
@@ -771,7 +762,7 @@ int sync_undo(struct agent *a, struct store *s, const char *node, const struct s
 	{
 		if (!rc)
 			rc = sync_device_del(
-				a, node, (uint32_t)number_of(o, "vm"), text_of(o, "path"), e);
+				a, node, (uint32_t)field_number(o, "vm"), field_text(o, "path"), e);
 	}
 	if (!rc && res->pushed)
 		rc = undo_versions(&y, before, refused, why);

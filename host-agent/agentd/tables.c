@@ -3,25 +3,11 @@
 #include "host-agent/agentd/tables.h"
 
 #include "common/base/util.h"
+#include "host-agent/agentd/field.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static int no_memory(struct err *e)
-{
-	return err_set(e, -ENOMEM, "table", "", "out of memory");
-}
-
-static const char *text_of(const json_t *o, const char *name)
-{
-	return json_string_value(json_object_get(o, name));
-}
-
-static uint64_t number_of(const json_t *o, const char *name)
-{
-	return (uint64_t)json_integer_value(json_object_get(o, name));
-}
 
 /* ---- from the store -------------------------------------------------------------------------------------- */
 
@@ -42,11 +28,11 @@ static json_t *pick(const json_t *o, const char *const *names)
 static int by_name(const void *a, const void *b)
 {
 	const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
-	int c = strcmp(text_of(x, "name") ? text_of(x, "name") : text_of(x, "vm"),
-		text_of(y, "name") ? text_of(y, "name") : text_of(y, "vm"));
+	int c = strcmp(field_text(x, "name") ? field_text(x, "name") : field_text(x, "vm"),
+		field_text(y, "name") ? field_text(y, "name") : field_text(y, "vm"));
 
-	if (!c && text_of(x, "path"))
-		c = strcmp(text_of(x, "path"), text_of(y, "path"));
+	if (!c && field_text(x, "path"))
+		c = strcmp(field_text(x, "path"), field_text(y, "path"));
 	return c;
 }
 
@@ -82,12 +68,12 @@ static int add_objects(struct store *s, const char *node, const struct noun *n, 
 	const char *const *members, json_t *body, struct err *e)
 {
 	json_t *filter = json_pack("{s:s}", "node", node), *list = NULL, *out;
-	int rc = filter ? store_list(s, n, filter, &list, e) : no_memory(e);
+	int rc = filter ? store_list(s, n, filter, &list, e) : field_no_memory(e, "table");
 
 	if (!rc) {
 		out = pick_all(list, members, n != &noun_row);
 		if (!out || json_object_set_new(body, as, out))
-			rc = no_memory(e);
+			rc = field_no_memory(e, "table");
 	}
 	json_decref(filter);
 	json_decref(list);
@@ -97,7 +83,7 @@ static int add_objects(struct store *s, const char *node, const struct noun *n, 
 static int add_queue(struct store *s, const char *node, json_t *body, struct err *e)
 {
 	json_t *key = json_pack("{s:s}", "node", node), *q = NULL, *members;
-	int rc = key ? store_get(s, &noun_queue, key, &q, e) : no_memory(e);
+	int rc = key ? store_get(s, &noun_queue, key, &q, e) : field_no_memory(e, "table");
 
 	json_decref(key);
 	if (rc == -ENOENT)
@@ -107,7 +93,7 @@ static int add_queue(struct store *s, const char *node, json_t *body, struct err
 	members = pick(q, queue_members);
 	json_decref(q);
 	if (!members || json_object_set_new(body, "queue", members))
-		return no_memory(e);
+		return field_no_memory(e, "table");
 	return 0;
 }
 
@@ -119,9 +105,9 @@ static void drop_empty(json_t *rows)
 
 	json_array_foreach(rows, i, r)
 	{
-		if (text_of(r, "method") && !text_of(r, "method")[0])
+		if (field_text(r, "method") && !field_text(r, "method")[0])
 			json_object_del(r, "method");
-		if (text_of(r, "path") && !text_of(r, "path")[0])
+		if (field_text(r, "path") && !field_text(r, "path")[0])
 			json_object_del(r, "path");
 	}
 }
@@ -130,12 +116,12 @@ int tables_body(struct store *s, const char *node, json_t **body, struct err *e)
 {
 	static const char *const node_members[] = {"methods", "uplink", "reception", NULL};
 	json_t *key = json_pack("{s:s}", "name", node), *o = NULL, *b = NULL;
-	int rc = key ? store_get(s, &noun_node, key, &o, e) : no_memory(e);
+	int rc = key ? store_get(s, &noun_node, key, &o, e) : field_no_memory(e, "table");
 
 	if (!rc) {
 		b = pick(o, node_members);
 		if (!b || json_object_set(b, "node", json_object_get(o, "number")))
-			rc = no_memory(e);
+			rc = field_no_memory(e, "table");
 	}
 	if (!rc)
 		rc = add_objects(s, node, &noun_vm, "vms", vm_members, b, e);
@@ -194,18 +180,17 @@ static json_t *find_named(json_t *list, const char *name)
 
 	json_array_foreach(list, i, o)
 	{
-		if (text_of(o, "name") && !strcmp(text_of(o, "name"), name))
+		if (field_text(o, "name") && !strcmp(field_text(o, "name"), name))
 			return o;
 	}
 	return NULL;
 }
 
-/* VM# of a name; 0, which no VM has, where there is none. */
-static uint32_t vm_number(const json_t *body, const char *name)
+uint32_t tables_vm_number(const json_t *body, const char *name)
 {
 	json_t *vm = name ? find_named(json_object_get(body, "vms"), name) : NULL;
 
-	return vm ? (uint32_t)number_of(vm, "number") : 0;
+	return vm ? (uint32_t)field_number(vm, "number") : 0;
 }
 
 static int parts_alloc(struct spec_parts *p, const json_t *body, const json_t *flashes)
@@ -239,19 +224,19 @@ static void parts_vms(struct spec_parts *p, const json_t *body, uint32_t node)
 
 	json_array_foreach(json_object_get(body, "vms"), i, o)
 	{
-		const char *mode = text_of(o, "mode");
+		const char *mode = field_text(o, "mode");
 		struct policy_vm_spec *v = &p->vms[i];
 
 		*v = (struct policy_vm_spec){
 			.node = node,
-			.vm = (uint32_t)number_of(o, "number"),
-			.name = text_of(o, "name"),
-			.host_addr = number_of(o, "host_addr"),
-			.guest_addr = number_of(o, "guest_addr"),
-			.mem_bytes = number_of(o, "memory"),
-			.data_flash = text_of(o, "data_flash"),
-			.inter_flash = text_of(o, "intermediate_flash"),
-			.method = text_of(o, "method"),
+			.vm = (uint32_t)field_number(o, "number"),
+			.name = field_text(o, "name"),
+			.host_addr = field_number(o, "host_addr"),
+			.guest_addr = field_number(o, "guest_addr"),
+			.mem_bytes = field_number(o, "memory"),
+			.data_flash = field_text(o, "data_flash"),
+			.inter_flash = field_text(o, "intermediate_flash"),
+			.method = field_text(o, "method"),
 		};
 		if (mode && policy_mode_parse(mode, &v->mode) < 0)
 			v->mode = POLICY_MODES; /* refused by the check that follows */
@@ -288,17 +273,17 @@ static void parts_rows(struct spec_parts *p, const json_t *body, uint32_t node)
 	json_array_foreach(json_object_get(body, "devices"), i, o)
 	{
 		p->devices[i] = (struct policy_device_spec){.node = node,
-			.vm = vm_number(body, text_of(o, "vm")),
-			.path = text_of(o, "path"),
-			.method = text_of(o, "method")};
+			.vm = tables_vm_number(body, field_text(o, "vm")),
+			.path = field_text(o, "path"),
+			.method = field_text(o, "method")};
 	}
 	json_array_foreach(json_object_get(body, "rows"), i, o)
 	{
 		p->rows[i] = (struct policy_row_spec){.node = node,
-			.vm = vm_number(body, text_of(o, "vm")),
-			.host_addr = number_of(o, "host_addr"),
-			.method = text_of(o, "method"),
-			.path = text_of(o, "path"),
+			.vm = tables_vm_number(body, field_text(o, "vm")),
+			.host_addr = field_number(o, "host_addr"),
+			.method = field_text(o, "method"),
+			.path = field_text(o, "path"),
 			.ec = json_is_true(json_object_get(o, "ec"))};
 	}
 }
@@ -306,7 +291,7 @@ static void parts_rows(struct spec_parts *p, const json_t *body, uint32_t node)
 int tables_policy(const json_t *body, uint64_t version, const json_t *flashes,
 	struct policy_table **out, struct err *e)
 {
-	uint32_t node = (uint32_t)number_of(body, "node");
+	uint32_t node = (uint32_t)field_number(body, "node");
 	struct spec_parts p = {.spec = {.version = version}};
 	int rc = parts_alloc(&p, body, flashes);
 
@@ -316,7 +301,7 @@ int tables_policy(const json_t *body, uint64_t version, const json_t *flashes,
 		parts_rows(&p, body, node);
 		rc = policy_table_open(&p.spec, out, e);
 	} else {
-		no_memory(e);
+		field_no_memory(e, "table");
 	}
 	parts_free(&p);
 	return rc;
@@ -348,14 +333,14 @@ json_t *tables_outcomes(const struct policy_table *before, const struct policy_t
 /* What an entry of a body's list is called; the same name means the same thing. */
 static void entry_name(const char *list, const json_t *o, char *buf, size_t size)
 {
-	const char *method = text_of(o, "method"), *path = text_of(o, "path");
+	const char *method = field_text(o, "method"), *path = field_text(o, "path");
 
 	if (!strcmp(list, "vms"))
-		snprintf(buf, size, "vm %s", text_of(o, "name"));
+		snprintf(buf, size, "vm %s", field_text(o, "name"));
 	else if (!strcmp(list, "devices"))
-		snprintf(buf, size, "device %s %s", text_of(o, "vm"), path);
+		snprintf(buf, size, "device %s %s", field_text(o, "vm"), path);
 	else
-		snprintf(buf, size, "row %s%s%s%s%s", text_of(o, "vm"), method ? " method " : "",
+		snprintf(buf, size, "row %s%s%s%s%s", field_text(o, "vm"), method ? " method " : "",
 			method ? method : "", path ? " path " : "", path ? path : "");
 }
 

@@ -19,6 +19,9 @@
 #include "host-agent/agentd/store.h"
 #include "proto/parapet.pb-c.h"
 
+/* VM# of a name in a body; 0, which no VM has, where there is none. */
+uint32_t tables_vm_number(const json_t *body, const char *name);
+
 /* The tables that the store's configuration of a node amounts to. */
 int tables_body(struct store *s, const char *node, json_t **body, struct err *e);
 /* Canonical text, free() it; NULL: out of memory. */

@@ -3,6 +3,7 @@
 #include "host-agent/agentd/tables.h"
 
 #include "common/base/util.h"
+#include "host-agent/agentd/field.h"
 
 #include <errno.h>
 #include <string.h>
@@ -17,7 +18,7 @@ static const char *const reception_names[] = {
 static char *text_of(const json_t *o, const char *name)
 {
 	/* protobuf-c wants char *, and only reads when it packs */
-	return (char *)json_string_value(json_object_get(o, name));
+	return (char *)field_text(o, name);
 }
 
 /* Memory that lives as long as the message; NULL when there is none (or for no elements). */
@@ -137,19 +138,6 @@ _Static_assert((int)POLICY_MODE_AUTO == (int)PARAPET__MODE__MODE_AUTO &&
 		       (int)POLICY_MODE_BOTH == (int)PARAPET__MODE__MODE_BOTH,
 	"modes have the same numbers in common/policy and in the contract");
 
-static uint32_t vm_number(const json_t *body, const char *name)
-{
-	json_t *o;
-	size_t i;
-
-	json_array_foreach(json_object_get(body, "vms"), i, o)
-	{
-		if (!strcmp(text_of(o, "name"), name))
-			return (uint32_t)json_integer_value(json_object_get(o, "number"));
-	}
-	return 0;
-}
-
 static int put_lists(struct tables_message *m, const json_t *body)
 {
 	Parapet__Tables *t = &m->tables;
@@ -172,7 +160,7 @@ static int put_lists(struct tables_message *m, const json_t *body)
 	json_array_foreach(devices, i, o)
 	{
 		parapet__table_device__init(t->devices[i]);
-		t->devices[i]->vm = vm_number(body, text_of(o, "vm"));
+		t->devices[i]->vm = tables_vm_number(body, text_of(o, "vm"));
 		t->devices[i]->path = text_of(o, "path");
 		t->devices[i]->method = text_of(o, "method");
 		t->n_devices++;
@@ -180,7 +168,7 @@ static int put_lists(struct tables_message *m, const json_t *body)
 	json_array_foreach(rows, i, o)
 	{
 		parapet__row__init(t->rows[i]);
-		t->rows[i]->vm = vm_number(body, text_of(o, "vm"));
+		t->rows[i]->vm = tables_vm_number(body, text_of(o, "vm"));
 		SET_NUMBER(t->rows[i], host_addr, o, "host_addr");
 		t->rows[i]->method = text_of(o, "method");
 		t->rows[i]->path = text_of(o, "path");

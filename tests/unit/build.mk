@@ -1,5 +1,5 @@
 # Unit tests of the host agent: its objects are in no library, and it never links with the firmware.
-AGENT_TEST_OBJ := $(addprefix $(O)/host-agent/agentd/,schema.o store.o tables.o tables_proto.o pbjson.o events.o)
+AGENT_TEST_OBJ := $(addprefix $(O)/host-agent/agentd/,field.o schema.o store.o tables.o tables_proto.o pbjson.o events.o)
 AGENT_TESTS    := $(addprefix $(BIN)/unit/,agent_store_test agent_tables_test)
 $(AGENT_TESTS): $(BIN)/unit/%: $(O)/tests/unit/%.o $(AGENT_TEST_OBJ) $(LIBCOMMON)
 	$(link) $^ -lcmocka -lsqlite3 -ljansson $(COMMON_LIBS) $(LDLIBS)
