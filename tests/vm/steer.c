@@ -201,15 +201,17 @@ static struct flow *open_flow(struct fixture *x, bool software_only, uint8_t mac
 /* Frames of the card come up in its queue if and only if the hardware's rules say so. */
 static void traffic(struct fixture *x, struct flow *f, const uint8_t mac[6], bool hw)
 {
-	struct port_stats start = settle(x), own, other;
+	struct port_stats start = settle(x), tcp, own, other;
 	struct flow_rule_info nvme;
-	uint64_t own_queue, other_queue;
+	uint64_t tcp_queue, own_queue, other_queue;
 
 	x->card_frames = 0;
 	send_tcp(x, mac, 4420);
 	send_tcp(x, mac, 8009);
+	tcp = settle(x);
 	send_arp(x);
 	own = settle(x);
+	tcp_queue = tcp.rx_card_queue - start.rx_card_queue;
 	send_tcp(x, mac, 4421);
 	send_udp_elsewhere(x);
 	other = settle(x);
@@ -225,9 +227,10 @@ static void traffic(struct fixture *x, struct flow *f, const uint8_t mac[6], boo
 			"%lu of %u of the card's frames came up in its queue, %lu of %u others",
 			own_queue, 3 * EACH, other_queue, 2 * EACH);
 	else
-		check(own_queue < 2 * EACH,
-			"nothing steers: %lu of %u of the card's frames in its queue", own_queue,
-			3 * EACH);
+		/* the kernel spreads TCP over the queues by chance; ARP is one flow and comes up in either */
+		check(tcp_queue < 3 * EACH / 2,
+			"nothing steers: %lu of %u of the card's TCP frames in its queue",
+			tcp_queue, 2 * EACH);
 	if (nvme.hw_counted)
 		check(nvme.hw_packets == EACH, "the device counted %lu", nvme.hw_packets);
 }
