@@ -382,6 +382,32 @@ static void show_lines(const char *what, const json_t *list)
 	}
 }
 
+static long long counter_mib(const json_t *card, const char *name)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(out_value(card, "pool.counters"), i, o)
+	{
+		if (!strcmp(text_of(o, "name"), name))
+			return number_of(o, "value") >> 20;
+	}
+	return 0;
+}
+
+/* What parapet-dpu --map-memory bounds. */
+static void show_memory(const json_t *card)
+{
+	long long map = counter_mib(card, "map_budget_bytes");
+
+	if (map)
+		out_line("maps use %lld of %lld MiB of the card's memory, the stripe table %lld of "
+			 "%lld MiB",
+			counter_mib(card, "map_bytes"), map,
+			counter_mib(card, "stripe_table_used_bytes"),
+			counter_mib(card, "stripe_table_budget_bytes"));
+}
+
 static void show_card(const json_t *card)
 {
 	static const struct out_column facts[] = {{"firmware", "program_version"},
@@ -400,6 +426,7 @@ static void show_card(const json_t *card)
 		{"INTERMEDIATE", "written.intermediate", OUT_BYTES}, {"ERRORS", "errors"}, {NULL}};
 
 	out_facts(facts, card);
+	show_memory(card);
 	show_lines("degraded", out_value(card, "pool.degraded"));
 	show_lines("warning", json_object_get(card, "warnings"));
 	if (json_array_size(json_object_get(card, "vms")))
