@@ -241,7 +241,7 @@ card_serves() {
 change_policy() {
 	step "the policy of a live volume changes: app1 /dev/normal0 from intermediate to protect, while it is written"
 	io app1 /dev/normal0 write --size "$IO_SIZE" --seed "$(seed_of app1 /dev/normal0)" --bs 32k --depth 4 \
-		--generation 4 --time-limit 4 --verify --flush &
+		--generation 4 --time-limit 4 --count 8000 --verify --flush &
 	local writer=$!
 	sleep 1
 	shown ec set app1 --path /dev/normal --ec 1

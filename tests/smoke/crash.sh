@@ -3,7 +3,7 @@
 # whatever the outcome of the writes. parapet-io connects again, checks what had been acknowledged and goes on.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/smoke/system.sh
-start_system 8 256M 4+2
+start_system 8 1G 4+2
 vm_add web1 1 --data-flash f0 --intermediate-flash f1
 vm_add web2 2 --data-flash f0 --intermediate-flash f1
 vm_add db1 3 --data-flash f0 --intermediate-flash f1

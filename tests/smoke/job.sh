@@ -90,7 +90,7 @@ t "frag0: 4M are written and verified" io write /dev/frag0 --size 4M --bs 64k --
 is "$(written f0 data)" "$data" "... with layout fragments not to the data area"
 
 # a device in use
-io write /dev/ecpool0 --offset 8M --size 1M --time-limit 4 --bs 4k --depth 1 &
+io write /dev/ecpool0 --offset 8M --size 1M --time-limit 4 --count 16000 --bs 4k --depth 1 &
 busy=$!
 wait_until sh -c "'$BIN/parapet' --json device show | jq -e '[.items[].card.connections] | add > 0'"
 is "$(rc_of device del web1 /dev/frag0)" 5 "a device is not deleted while it is connected"

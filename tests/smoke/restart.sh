@@ -2,7 +2,7 @@
 # The card without its agent, the agent without its card, and tables that change while I/O runs.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/smoke/system.sh
-start_system 6 128M 2+1
+start_system 6 1G 2+1
 vm_add web1 1 --data-flash f0 --intermediate-flash f1
 p device add web1 /dev/ecpool0 --size 32M >/dev/null
 p ec set web1 --ec 1 >/dev/null

@@ -41,7 +41,7 @@ counter() { # OBJECT NAME
 # ---- configuration
 flash=$(mktemp -d "${TMPDIR:-/var/tmp}/parapet-card.XXXXXX")
 echo "$flash" >"$TP_DIR/flash.dir"
-for i in 0 1 2 3 4; do truncate -s 192M "$flash/f$i"; done
+for i in 0 1 2 3 4; do truncate -s 1G "$flash/f$i"; done
 tp_vf vm1 10.1.0.2/24
 tp_vf vm2 10.1.0.2/24
 tp_start
