@@ -53,7 +53,7 @@ io() { # COMMAND DEVICE ARGUMENTS...
 written() { j ".items[] | select(.name == \"$1\").card.written.$2" flash show; }
 sum() { j "[.items[].card.written.$1] | add" flash show; }
 
-for i in 0 1 2 3 4 5 6; do truncate -s 64M "$dir/f$i"; done
+for i in 0 1 2 3 4 5 6; do truncate -s 512M "$dir/f$i"; done
 truncate -s 64K "$dir/tiny"
 start_agent
 card_start
