@@ -23,6 +23,7 @@ const char *flash_status_name(enum flash_status s)
 		[FLASH_ERR_TRANSIENT] = "transient",
 		[FLASH_ERR_MEDIA] = "media",
 		[FLASH_ERR_GONE] = "gone",
+		[FLASH_ERR_FENCED] = "fenced",
 	};
 
 	return (unsigned int)s < FLASH_STATUS_COUNT ? names[s] : "unknown";

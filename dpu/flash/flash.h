@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * One flash device behind one interface: `file:PATH` (a file or block device: io_uring, O_DIRECT where the file system
- * has it), `mem:` (memory, for tests and benchmarks) and `fault:` (stacked on either: errors, delays, torn
- * writes, lost unflushed writes, disappearance). NVMe over RDMA and TCP come as further back ends.
+ * has it), `nvme+tcp:` and `nvme+rdma:` (a namespace on a peer), `mem:` (memory, for tests and benchmarks) and `fault:` (stacked on any of them:
+ * errors, delays, torn writes, lost unflushed writes, disappearance).
  *
  * Addresses:  file:PATH                 a file or block device that exists
+ *             nvme+tcp://HOST[:PORT][,HOST[:PORT]...]/SUBNQN#NSID[?OPTION[&OPTION...]]
+ *             nvme+rdma://...           the same. Several hosts are several paths to one namespace. [ADDR] for IPv6; port 4420. Options:
+ *                                       hdgst, ddgst (tcp), queues=N, depth=N, keep-alive=MS, zero-copy (tcp)
  *             mem:SIZE[,name=NAME]      fresh and zero; with a name the contents outlive the close, for the process
  *             fault:[volatile:]ADDRESS  see fault.h; volatile: with a cache that power loss empties
  *
@@ -50,6 +53,7 @@ enum flash_status {
 	FLASH_ERR_TRANSIENT, /* may work when tried again */
 	FLASH_ERR_MEDIA, /* these blocks, for good; the device goes on */
 	FLASH_ERR_GONE, /* the device: it will not come back without being opened again */
+	FLASH_ERR_FENCED, /* another host has made itself the only writer (flash_claim): the pool is not ours any more */
 	FLASH_STATUS_COUNT
 };
 const char *flash_status_name(enum flash_status s);
@@ -73,8 +77,9 @@ struct flash_io {
 };
 #define FLASH_IOV_MAX 256
 
+#define FLASH_ADDRESS_MAX 512
 struct flash_info {
-	char address[256];
+	char address[FLASH_ADDRESS_MAX];
 	uint64_t size_bytes;
 	uint32_t block_bytes; /* 512 or 4096: unit of addressing */
 	uint32_t atomic_bytes; /* largest aligned write that power loss cannot tear */
@@ -88,12 +93,20 @@ struct flash_opts {
 		block_bytes; /* 0: what the device says; mem: and files: 512 or 4096 may be chosen, default 4096 */
 	uint32_t
 		atomic_bytes; /* 0: the physical block size; regular files count as 4096 (an assumption) */
+	const uint8_t *
+		host_id; /* 16 bytes: who we are to targets on peers, the same after every start; NULL: somebody new */
+	uint32_t connect_ms; /* how long flash_open() waits for a peer; 0: 5000 */
 	bool exclusive; /* refuse a device another process holds (default use); waits shortly for a killed owner */
 };
 
 /* Opens an address; opts NULL: the defaults and exclusive. -EINVAL (malformed address), -ENOENT, -EBUSY (in use by another owner), -ENODEV, ...: err says. */
 int flash_open(struct shard *sh, const char *address, const struct flash_opts *opts,
 	struct flash **out, struct err *err);
+/* Begins to connect to a peer, so that the flash_open() of the same address that follows finds it connected: for many devices at once call this for all of them
+ * first. No effect on local ones. Never waits; what no flash_open() has taken after a minute is dropped. */
+void flash_warm(struct shard *sh, const char *address, const struct flash_opts *opts);
+/* A warmed address (or a local one) can be opened without waiting. */
+bool flash_is_warm(struct shard *sh, const char *address);
 /* After the last completion (in flight is an error of the caller: asserts). Does not wait for ghosts: what they hold stays until they are gone. */
 void flash_close(struct flash *f);
 const struct flash_info *flash_info(const struct flash *f);
@@ -159,8 +172,25 @@ struct flash_smart {
 	uint64_t read_bytes, written_bytes, hours, unsafe_shutdowns, media_errors;
 };
 
+/* One way to a device on a peer. */
+struct flash_path {
+	char address[80]; /* "10.0.0.2:4420" */
+	const char *state; /* "optimized", "lost", ... */
+	bool usable;
+	uint32_t in_flight;
+	uint64_t losses, timeouts, commands;
+	char error[160]; /* of the last loss */
+};
+#define FLASH_PATHS_MAX 4
+
+struct flash_latency {
+	uint64_t p50_ns, p99_ns, max_ns,
+		count; /* of I/Os that ended since the device was opened; 6 % wide classes */
+};
+
 struct flash_health {
 	uint64_t read_ns, write_ns, flush_ns; /* latency, moving averages */
+	struct flash_latency read, write, flush;
 	uint64_t max_ns; /* the longest of an I/O that ended */
 	uint64_t oldest_ns; /* age of the oldest in flight */
 	uint64_t slow_ns; /* time the oldest was older than slow_ms, all told */
@@ -168,10 +198,20 @@ struct flash_health {
 	uint64_t errors[FLASH_STATUS_COUNT];
 	uint32_t in_flight, ghosts;
 	bool slow, abandoned;
+	unsigned int npaths; /* 0: a local device */
+	struct flash_path paths[FLASH_PATHS_MAX];
 	struct flash_smart smart;
 };
 /* Never waits for the device: SMART is what it said last. */
 void flash_health(struct flash *f, struct flash_health *out);
+
+/* ---- keeping others out ------------------------------------------------------------------------------------ */
+
+/* Where the device can (NVMe reservations on peers): makes this host its only writer; others' writes end with FLASH_ERR_FENCED from then on. preempt: also when another
+ * host holds it. Waits (control context). -EOPNOTSUPP: it cannot, nothing has changed; -EBUSY: another holds it; -EIO. */
+int flash_claim(struct flash *f, uint64_t key, bool preempt, struct err *err);
+/* The end of a claim, so that the next owner needs no preemption. 0 also where there is none. */
+int flash_unclaim(struct flash *f, struct err *err);
 
 /* Straight-down I/O for control work, through shard_wait(). 0 or -EIO/-ENODEV by status; -errno of submit. */
 int flash_rw_sync(struct flash *f, enum flash_op op, uint64_t off, void *buf, uint64_t len);

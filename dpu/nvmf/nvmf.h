@@ -10,7 +10,8 @@
  *
  * Submission: nvmf_submit() returns 0 and io->done_fn(io) runs exactly once, later, from the shard's loop or from
  * nvmf_close(); or it returns -errno and done_fn never runs. Until then io, its iovecs and its buffers are the
- * caller's but unchanged. Nothing a target sends can do more than end the connection.
+ * caller's but unchanged. Nothing a target sends can do more than end the connection. What submit gathers in a round of the
+ * loop leaves together: one doorbell (RDMA) or one send (TCP) per queue; nvmf_kick() does it at once.
  *
  * A command that outlives its timeout is aborted (Abort command); one that does not end within a second timeout
  * costs the connection. A write whose connection was lost may still be executed by the target later.
@@ -46,7 +47,7 @@ struct stream_events;
 #define NVMF_DEPTH_MAX  1024
 
 struct nvmf_cfg {
-	const char *transport; /* "tcp"; NULL: tcp */
+	const char *transport; /* "tcp", "rdma"; NULL: tcp */
 	const char *host; /* numeric address */
 	uint16_t port; /* 0: 4420 */
 	const char *subnqn;
@@ -56,6 +57,7 @@ struct nvmf_cfg {
 	uint16_t depth; /* commands in flight per I/O queue; 0: 128 */
 	bool hdgst, ddgst; /* ask for digests; a target that refuses them is not used */
 	bool no_sqflow; /* ask for no SQ flow control (fewer PDUs) */
+	bool zero_copy; /* tcp: large sends without a copy, where the kernel has it */
 	uint32_t keep_alive_ms; /* 0: none */
 	uint32_t connect_timeout_ms; /* of one attempt; 0: 10000 */
 	uint32_t io_timeout_ms; /* 0: 30000 */
@@ -79,6 +81,15 @@ struct nvmf_events {
 struct nvmf_stats {
 	uint64_t commands, rx_bytes, tx_bytes, timeouts, aborts, losses, data_digest_errors,
 		protocol_errors;
+	uint64_t kicks; /* sends (TCP) or doorbells (RDMA) */
+	uint64_t
+		copied_bytes; /* payload that was copied on its way (RDMA: gathered; TCP: is the kernel's business, 0) */
+	uint64_t
+		zero_copy_bytes; /* payload sent out of its own memory (RDMA: all others; TCP: with zero_copy) */
+	/* RDMA only */
+	uint64_t posts, completions; /* work requests posted, work completions reaped */
+	uint64_t inline_bytes; /* payload inside capsules */
+	uint64_t binds, remote_invalidates; /* memory windows */
 };
 
 /* ---- a controller --------------------------------------------------------------------------------- */
@@ -96,6 +107,12 @@ const struct nvme_id_ctrl *nvmf_id(const struct nvmf *n);
 uint16_t nvmf_nqueues(const struct nvmf *n); /* I/O queues given */
 uint16_t nvmf_depth(const struct nvmf *n); /* of an I/O queue */
 uint32_t nvmf_max_io_bytes(const struct nvmf *n); /* most data of one command */
+/* Pieces of memory (not adjacent) a command may have without a copy being made: NVMF_IOV_MAX on TCP, few on RDMA. More, up to
+ * NVMF_IOV_MAX, work and are gathered. */
+uint32_t nvmf_max_pieces(const struct nvmf *n);
+/* How long after the loss of a connection its commands may still be carried out by the target: twice the keep-alive timeout, and
+ * the command quiesce time it reports. Known after the first time it was ready; before that nothing was sent. */
+uint64_t nvmf_quiet_after_loss_ns(const struct nvmf *n);
 struct nvmf_queue *nvmf_queue(
 	struct nvmf *n, uint16_t qid); /* 0: admin, then 1..nqueues; or NULL */
 
@@ -127,6 +144,8 @@ void nvmf_io_trim(struct nvmf_io *io, uint32_t nsid, uint64_t lba, uint32_t nblo
 
 /* -ENOTCONN (not ready), -EAGAIN (queue full), -EINVAL (more pieces or bytes than allowed, data where the command has none). */
 int nvmf_submit(struct nvmf_queue *q, struct nvmf_io *io);
+/* Sends what has been submitted, now. */
+void nvmf_kick(struct nvmf_queue *q);
 /* Asks the target to abort a command in flight, which ends by itself then, in one way or the other. -EBUSY: too many
  * aborts in flight; -ENOTCONN; -EALREADY. */
 int nvmf_abort(struct nvmf_io *io);
