@@ -28,6 +28,8 @@
 #ifndef DPU_NVMF_DEV_H
 #define DPU_NVMF_DEV_H
 
+#include <sys/queue.h>
+
 #include "dpu/nvmf/nvmf.h"
 
 #define NVMF_PATHS_MAX 4
