@@ -37,6 +37,8 @@ bool room_wait(struct op *op)
 	op->zeros = false;
 	op->stage = ST_LOCK;
 	TAILQ_INSERT_TAIL(&s->room_waiters, op, link);
+	s->stats.room_waits++;
+	s->stats.room_waiting++;
 	checkpoint_for_space(s);
 	return true;
 }
@@ -57,6 +59,7 @@ void room_wake(struct store *s)
 
 	while ((op = TAILQ_FIRST(&s->room_waiters))) {
 		TAILQ_REMOVE(&s->room_waiters, op, link);
+		s->stats.room_waiting--;
 		op_ready(op);
 	}
 }

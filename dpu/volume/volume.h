@@ -180,6 +180,8 @@ struct store_stats {
 	uint64_t log_bytes_since; /* written to the log since the last one began */
 	uint64_t limbo_segments; /* of areas: given back, and free once a checkpoint says so */
 	uint64_t pieces_freed;
+	uint64_t room_waits; /* times a request had to wait for room, and let others pass */
+	uint32_t room_waiting; /* requests that do so now */
 	bool fenced;
 };
 void store_stats(const struct store *s, struct store_stats *out);

@@ -40,7 +40,11 @@ static void begin(struct world *w, uint32_t id)
 {
 	struct wop *o = &w->ops[id];
 	struct ref *r = &w->vols[o->vol].ref;
-	struct cand c = {.id = id + 1, .ver = o->ver, .state = CAND_FLYING};
+	struct cand c = {.id = id + 1,
+		.ver = o->ver,
+		.state = CAND_FLYING,
+		.began = w->clock,
+		.waited = o->waited};
 	uint64_t end = o->off_bytes + o->len_bytes;
 
 	o->began = w->clock;

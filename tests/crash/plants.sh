@@ -25,7 +25,7 @@ try_plant() { # NAME FILE SED-EXPRESSION
 	fi
 	echo "const char planted_bug[] = \"$name\";" >>"$src"
 	if ! "${CC:-gcc}" -I. -D_GNU_SOURCE -O2 -g -std=gnu11 -w -fno-strict-aliasing $SSE -c -o "$out/$name.o" "$src" ||
-		! "${CC:-gcc}" -rdynamic -o "$out/$name" $objects "$O/tests/model/ref.o" \
+		! "${CC:-gcc}" -rdynamic -o "$out/$name" $objects "$O/tests/model/ref.o" "$O/tests/model/order.o" \
 			"$out/$name.o" "$O/libdpu.a" "$O/libcommon.a" -Wl,--as-needed $LIBS; then
 		echo "1 $name: does not build"
 		return

@@ -11,7 +11,6 @@
 #define FLIGHT        8u
 #define OPS_UNFLUSHED (CANDS_MAX - FLIGHT - 3u) /* of a volume; more would not fit the ledger */
 #define STREAMS       2u
-#define ROOM_BYTES    (16ull << 20) /* of the log: enough for whatever is under way */
 
 const char *const profile_names[PROFILES] = {
 	"random", "sequential", "overlapping", "trims", "policy flips", "fill", "devices"};
@@ -22,6 +21,8 @@ struct wreq {
 	struct work *wk;
 	uint32_t op; /* number in the journal; UINT32_MAX: a read */
 	bool busy;
+	uint64_t room_waits; /* of the store when it was submitted */
+	bool some_waited; /* ... somebody was waiting */
 	uint8_t buf[IO_BLOCKS * 4096];
 };
 
@@ -84,6 +85,15 @@ static bool may_fail(const struct work *wk, const struct wreq *q)
 	}
 }
 
+/* Who waits for room lets others pass: all that were in flight at that time may take effect in another order. */
+static void note_waits(struct work *wk, const struct wreq *q)
+{
+	struct store_stats st;
+
+	store_stats(wk->card.store, &st);
+	wk->w->ops[q->op].waited = q->some_waited || st.room_waits != q->room_waits;
+}
+
 static void op_done(struct io_req *req)
 {
 	struct wreq *q = container_of(req, struct wreq, req);
@@ -92,6 +102,8 @@ static void op_done(struct io_req *req)
 
 	q->busy = false;
 	wk->flying--;
+	if (q->op != UINT32_MAX)
+		note_waits(wk, q);
 	wk->full |= req->status == IO_ERR_NO_SPACE;
 	if (!ok && !may_fail(wk, q))
 		fail(wk->w, "workload: %s ended with %s", io_op_name(req->op),
@@ -115,6 +127,7 @@ static struct wreq *req_get(struct work *wk)
 static void submit(struct work *wk, struct wreq *q, const struct wop *o, bool logged)
 {
 	struct world *w = wk->w;
+	struct store_stats st;
 	int rc;
 
 	q->wk = wk;
@@ -136,6 +149,9 @@ static void submit(struct work *wk, struct wreq *q, const struct wop *o, bool lo
 		q->op = w->nops++;
 		journal_user(&w->j, USER_BEGIN, q->op);
 	}
+	store_stats(wk->card.store, &st);
+	q->room_waits = st.room_waits;
+	q->some_waited = st.room_waiting != 0;
 	q->busy = true;
 	wk->flying++;
 	rc = volume_submit(wk->v[o->vol], &q->req);
@@ -190,34 +206,12 @@ static void pick_range(struct work *wk, struct wop *o)
 	o->n = o->len_bytes / SECTOR;
 }
 
-/* A request that waits for room lets others pass it: where that may be, no two that are under way change the same block. */
-static void keep_order(struct work *wk, const struct wop *o)
-{
-	uint64_t first = o->off_bytes / 4096, end = DIV_ROUND_UP(o->off_bytes + o->len_bytes, 4096);
-	struct log_space sp;
-
-	stripelog_space(store_log(wk->card.store), &sp);
-	if (sp.free_bytes > ROOM_BYTES)
-		return;
-	for (unsigned int i = 0; i < FLIGHT; i++) {
-		const struct io_req *r = &wk->rq[i].req;
-
-		if (wk->rq[i].busy && r->vol == wk->v[o->vol] && r->op != IO_READ &&
-			r->off_bytes / 4096 < end &&
-			first < DIV_ROUND_UP(r->off_bytes + r->len_bytes, 4096)) {
-			drain(wk);
-			return;
-		}
-	}
-}
-
 static void start_write(struct work *wk, struct wreq *q, struct wop *o)
 {
 	struct world *w = wk->w;
 	const struct lvol *v = &w->vols[o->vol];
 
 	pick_range(wk, o);
-	keep_order(wk, o);
 	o->outcome = (enum io_outcome)wk->policy[o->vol];
 	if (w->profile == WORK_FILL)
 		o->outcome = one_in(w, 16) ? IO_PLAIN : IO_PROTECT;
@@ -246,7 +240,6 @@ static void start_zero(struct work *wk, struct wreq *q, struct wop *o)
 
 	o->op = one_in(w, 2) ? IO_TRIM : IO_WRITE_ZEROES;
 	pick_range(wk, o);
-	keep_order(wk, o);
 	if (o->op == IO_TRIM) { /* whole blocks only */
 		uint64_t end = (o->off_bytes + o->len_bytes) / 4096 * SEC_PER_4K;
 

@@ -51,6 +51,7 @@ struct wop {
 	uint64_t off_bytes, len_bytes;
 	uint64_t first, n; /* sectors whose value changes */
 	bool flip; /* changes how a block is kept */
+	bool waited; /* while it was in flight somebody waited for room */
 	bool flying; /* where the journal has been gone through to */
 	uint32_t began; /* ledger's clock */
 };

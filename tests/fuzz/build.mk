@@ -17,4 +17,4 @@ fuzz-bins: $(FUZZ_BIN)
 fuzz:
 	$(Q)FUZZ_SECONDS=$${FUZZ_SECONDS:-120} tests/fuzz/fuzz.sh
 # Whole devices: the crash explorer's flash, on the machine it brings along.
-$(BIN)/fuzz/image: $(patsubst %,$(O)/tests/%.o,crash/image crash/recorder crash/host model/ref)
+$(BIN)/fuzz/image: $(patsubst %,$(O)/tests/%.o,crash/image crash/recorder crash/host model/ref model/order)

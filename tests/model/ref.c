@@ -98,17 +98,32 @@ static unsigned int newest_flushed(const struct sector *s, uint32_t clock)
 	return 0;
 }
 
+/* Submitted before the new floor, but perhaps later in its effect. */
+static bool may_follow(const struct cand *c, const struct cand *floor)
+{
+	return c->waited && (!c->acked_at || c->acked_at > floor->began);
+}
+
+static void floor_set(struct sector *s, unsigned int k)
+{
+	struct cand floor = s->c[k];
+	unsigned int n = 1;
+
+	for (unsigned int i = 1; i < s->n; i++)
+		if (i > k || (i < k && may_follow(&s->c[i], &floor)))
+			s->c[n++] = s->c[i];
+	s->c[0] = floor;
+	s->n = (uint8_t)n;
+	s->unseen = 0;
+}
+
 void ref_flushed(struct ref *r, uint64_t first, uint64_t n, uint32_t clock)
 {
 	for (uint64_t i = first; i < first + n; i++) {
-		struct sector *s = &r->s[i];
-		unsigned int k = newest_flushed(s, clock);
+		unsigned int k = newest_flushed(&r->s[i], clock);
 
-		if (!k)
-			continue;
-		memmove(s->c, s->c + k, (s->n - k) * sizeof(s->c[0]));
-		s->n -= k;
-		s->unseen = 0;
+		if (k)
+			floor_set(&r->s[i], k);
 	}
 }
 
@@ -222,7 +237,7 @@ bool ref_block(const struct ref *r, uint64_t block, const int64_t *ver, bool who
 		for (unsigned int k = 1; k < r->s[i].n; k++)
 			if (block_after(r, first, ver, r->s[i].c[k].id))
 				return true;
-	return false;
+	return ref_block_some_order(r, block, ver);
 }
 
 bool ref_unprotected(const struct ref *r, uint64_t sector)

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define SECTOR     512u
-#define CANDS_MAX  28u
+#define CANDS_MAX  40u
 #define SEC_PER_4K 8u
 
 enum cand_state { CAND_FLYING, CAND_ACKED, CAND_FAILED };
@@ -27,8 +27,9 @@ struct cand {
 	uint32_t id; /* of the operation */
 	uint32_t ver; /* content: 0 is zeros */
 	uint32_t alt; /* the VM changed its memory meanwhile: this or that; 0: no */
-	uint32_t acked_at;
+	uint32_t began, acked_at; /* 0: not acknowledged */
 	uint8_t kind, state;
+	bool waited; /* while it was in flight something waited for room: others may have passed it, and it others */
 };
 
 struct sector {
@@ -66,6 +67,8 @@ bool ref_recovered(struct ref *r, uint64_t sector, uint32_t ver, bool power);
  * after the other, each as a whole; else every sector is on its own (a logical block of 512 bytes that is changed in place).
  */
 bool ref_block(const struct ref *r, uint64_t block, const int64_t *ver, bool whole);
+/* The same, for requests that were in flight together when one of them waited for room: in some order (order.c). */
+bool ref_block_some_order(const struct ref *r, uint64_t block, const int64_t *ver);
 /* It could not be read after a power loss: its device is away. */
 void ref_unseen(struct ref *r, uint64_t first, uint64_t n);
 /* Is there anything unprotected among what it may hold? */

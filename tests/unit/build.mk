@@ -5,3 +5,6 @@ $(AGENT_TESTS): $(BIN)/unit/%: $(O)/tests/unit/%.o $(AGENT_TEST_OBJ) $(LIBCOMMON
 	$(link) $^ -lcmocka -lsqlite3 -ljansson $(COMMON_LIBS) $(LDLIBS)
 $(BIN)/unit/cli_yaml_test: $(O)/tests/unit/cli_yaml_test.o $(O)/host-agent/cli/yaml.o $(LIBCOMMON)
 	$(link) $^ -lcmocka -lyaml -ljansson $(COMMON_LIBS) $(LDLIBS)
+# The model's reference has no library either.
+$(BIN)/unit/order_test: $(O)/tests/unit/order_test.o $(O)/tests/model/ref.o $(O)/tests/model/order.o
+	$(link) $^ -lcmocka $(LDLIBS)
