@@ -48,6 +48,10 @@ enum nvme_cns {
  *    262    1 elpe              2048 1024 psd
  *    263    1 npss              3072 1024 vs
  *    320    2 kas (100 ms)
+ *    342    1 anatt (seconds)
+ *    343    1 anacap
+ *    344    4 anagrpmax
+ *    348    4 nanagrpid
  *    386    2 cqt (ms)
  *    512    1 sqes, 513 1 cqes, 514 2 maxcmd
  */
@@ -148,6 +152,8 @@ static_assert(sizeof(struct nvme_id_ctrl) == 4096, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, cntrltype) == 111, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, oacs) == 256, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, kas) == 320, "identify controller");
+static_assert(offsetof(struct nvme_id_ctrl, anatt) == 342, "identify controller");
+static_assert(offsetof(struct nvme_id_ctrl, nanagrpid) == 348, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, cqt) == 386, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, sqes) == 512, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, vwc) == 525, "identify controller");
@@ -156,25 +162,36 @@ static_assert(offsetof(struct nvme_id_ctrl, subnqn) == 768, "identify controller
 static_assert(offsetof(struct nvme_id_ctrl, ioccsz) == 1792, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, psd) == 2048, "identify controller");
 
-#define NVME_CNTRLTYPE_IO        1
-#define NVME_CNTRLTYPE_DISCOVERY 2
-#define NVME_OAES_NS_ATTR        (1U << 8)
-#define NVME_OAES_DISC_CHANGE    (1U << 31)
-#define NVME_CTRATT_HOSTID_EXT   (1U << 0)
-#define NVME_CTRATT_TBKAS        (1U << 6)
-#define NVME_LPA_EXT_DATA        (1U << 2) /* get log page: extended data */
-#define NVME_ONCS_COMPARE        (1U << 0)
-#define NVME_ONCS_DSM            (1U << 2)
-#define NVME_ONCS_WRITE_ZEROES   (1U << 3)
-#define NVME_VWC_PRESENT         (1U << 0)
-#define NVME_VWC_NSID_ALL_NO     (2U << 1) /* flush to NSID FFFFFFFFh not supported... */
-#define NVME_VWC_NSID_ALL        (3U << 1) /* ...or supported */
-#define NVME_SGLS_SUPPORTED      (1U << 0)
-#define NVME_SGLS_KEYED          (1U << 2)
-#define NVME_SGLS_OFFSET         (1U << 20) /* address field may be an offset: in-capsule data */
-#define NVME_SGLS_TRANSPORT      (1U << 21)
-#define NVME_FCATT_STATIC        (1U << 0)
-#define NVME_OFCS_DISCONNECT     (1U << 0)
+#define NVME_CMIC_PORTS           (1U << 0) /* the subsystem may have several ports... */
+#define NVME_CMIC_CTRLS           (1U << 1) /* ...and several controllers */
+#define NVME_CMIC_ANA             (1U << 3) /* asymmetric access is reported: log page 0Ch */
+#define NVME_ANACAP_OPTIMIZED     (1U << 0)
+#define NVME_ANACAP_NON_OPTIMIZED (1U << 1)
+#define NVME_ANACAP_INACCESSIBLE  (1U << 2)
+#define NVME_ANACAP_LOSS          (1U << 3)
+#define NVME_ANACAP_CHANGE        (1U << 4)
+#define NVME_ANACAP_GRPID_FIXED   (1U << 6) /* a namespace stays in its group */
+#define NVME_CNTRLTYPE_IO         1
+#define NVME_CNTRLTYPE_DISCOVERY  2
+#define NVME_OAES_NS_ATTR         (1U << 8)
+#define NVME_OAES_ANA_CHANGE      (1U << 11)
+#define NVME_OAES_DISC_CHANGE     (1U << 31)
+#define NVME_CTRATT_HOSTID_EXT    (1U << 0)
+#define NVME_CTRATT_TBKAS         (1U << 6)
+#define NVME_LPA_EXT_DATA         (1U << 2) /* get log page: extended data */
+#define NVME_ONCS_COMPARE         (1U << 0)
+#define NVME_ONCS_DSM             (1U << 2)
+#define NVME_ONCS_WRITE_ZEROES    (1U << 3)
+#define NVME_ONCS_RESERVATIONS    (1U << 5)
+#define NVME_VWC_PRESENT          (1U << 0)
+#define NVME_VWC_NSID_ALL_NO      (2U << 1) /* flush to NSID FFFFFFFFh not supported... */
+#define NVME_VWC_NSID_ALL         (3U << 1) /* ...or supported */
+#define NVME_SGLS_SUPPORTED       (1U << 0)
+#define NVME_SGLS_KEYED           (1U << 2)
+#define NVME_SGLS_OFFSET          (1U << 20) /* address field may be an offset: in-capsule data */
+#define NVME_SGLS_TRANSPORT       (1U << 21)
+#define NVME_FCATT_STATIC         (1U << 0)
+#define NVME_OFCS_DISCONNECT      (1U << 0)
 
 /* LBA format: 0 ms(2), 2 ds(1, log2), 3 rp(1). */
 struct nvme_lbaf {
@@ -241,6 +258,7 @@ struct nvme_id_ns {
 	uint8_t vs[3704];
 };
 static_assert(sizeof(struct nvme_id_ns) == 4096, "identify namespace");
+static_assert(offsetof(struct nvme_id_ns, anagrpid) == 92, "identify namespace");
 static_assert(offsetof(struct nvme_id_ns, nguid) == 104, "identify namespace");
 static_assert(offsetof(struct nvme_id_ns, lbaf) == 128, "identify namespace");
 
@@ -250,6 +268,7 @@ static_assert(offsetof(struct nvme_id_ns, lbaf) == 128, "identify namespace");
 #define NVME_FLBAS_INDEX(flbas) (((flbas)&0xf) | ((flbas) >> 1 & 0x30))
 #define NVME_DLFEAT_ZERO        0x01 /* deallocated blocks read as zeros... */
 #define NVME_DLFEAT_WZ_DEAC     (1U << 3) /* ...and write zeroes may deallocate */
+#define NVME_NMIC_SHARED        (1U << 0) /* several controllers may have it */
 #define NVME_NSATTR_WRITE_PROT  (1U << 0)
 
 /* Namespace identification descriptor: 0 nidt(1), 1 nidl(1), 2 reserved(2), then nidl bytes. */
@@ -274,6 +293,7 @@ enum nvme_log_page {
 	NVME_LOG_FW_SLOT = 0x03,
 	NVME_LOG_CHANGED_NS = 0x04,
 	NVME_LOG_CMD_EFFECTS = 0x05,
+	NVME_LOG_ANA = 0x0c,
 	NVME_LOG_DISCOVERY = 0x70,
 };
 
@@ -378,6 +398,7 @@ enum nvme_feature {
 #define NVME_AER_SMART_RELIABILITY 0
 #define NVME_AER_SMART_SPARE       2
 #define NVME_AER_NOTICE_NS_ATTR    0x00
+#define NVME_AER_NOTICE_ANA        0x03
 #define NVME_AER_NOTICE_DISC_CHG   0xf0
 
 /* ---- helpers -------------------------------------------------------------------------- */

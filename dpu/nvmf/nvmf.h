@@ -35,6 +35,7 @@
 
 #include "common/base/err.h"
 #include "common/nvme/identify.h"
+#include "common/nvme/resv.h"
 
 struct nvmf;
 struct nvmf_queue;
@@ -131,8 +132,13 @@ struct nvmf_io {
 	/* while in flight */
 	struct nvmf_queue *queue;
 	uint16_t cid;
-	struct nvme_dsm_range range; /* of nvmf_io_trim() */
-	struct iovec range_iov;
+	union { /* data of nvmf_io_trim() and nvmf_io_resv_*() */
+		struct nvme_dsm_range range;
+		struct nvme_resv_register resv_register;
+		struct nvme_resv_acquire resv_acquire;
+		struct nvme_resv_release resv_release;
+	};
+	struct iovec own_iov;
 };
 
 /* Read, write, compare, write zeroes: nblocks 1..65536; flags NVME_RW_FUA, NVME_RW_DEAC. Data in iov, but for write zeroes. */
@@ -141,6 +147,16 @@ void nvmf_io_rw(struct nvmf_io *io, uint8_t opcode, uint32_t nsid, uint64_t lba,
 void nvmf_io_flush(struct nvmf_io *io, uint32_t nsid);
 /* Deallocates one range (dataset management); uses io's iov. */
 void nvmf_io_trim(struct nvmf_io *io, uint32_t nsid, uint64_t lba, uint32_t nblocks);
+
+/* Reservations; all use io's iov. Register: old_key is not looked at when a host registers for the first time, new_key not when it
+ * unregisters; ptpl: registrations and reservation shall survive a loss of power (otherwise left as it is). Acquire: preempt_key is
+ * the key of whom it is taken from. Keys are not 0. */
+void nvmf_io_resv_register(struct nvmf_io *io, uint32_t nsid, uint64_t old_key, uint64_t new_key,
+	enum nvme_resv_rega action, bool ptpl);
+void nvmf_io_resv_acquire(struct nvmf_io *io, uint32_t nsid, uint64_t key, uint64_t preempt_key,
+	enum nvme_resv_acqa action, enum nvme_resv_type type);
+void nvmf_io_resv_release(struct nvmf_io *io, uint32_t nsid, uint64_t key,
+	enum nvme_resv_rela action, enum nvme_resv_type type);
 
 /* -ENOTCONN (not ready), -EAGAIN (queue full), -EINVAL (more pieces or bytes than allowed, data where the command has none). */
 int nvmf_submit(struct nvmf_queue *q, struct nvmf_io *io);
@@ -172,6 +188,20 @@ struct nvmf_ns {
 int nvmf_identify_ns(struct nvmf *n, uint32_t nsid, struct nvmf_ns *out);
 /* Ids of active namespaces above `after`, ascending; returns how many (at most max), or -errno. */
 int nvmf_list_ns(struct nvmf *n, uint32_t after, uint32_t *nsids, int max);
+
+struct nvmf_resv_status {
+	uint32_t generation;
+	enum nvme_resv_type type;
+	bool held; /* where all registrants hold it: by the first of them */
+	uint64_t holder_key;
+	uint8_t holder_hostid[16];
+	bool we_hold;
+	bool registered; /* this host is... */
+	uint64_t our_key; /* ...with this key */
+	uint32_t nregistrants;
+};
+/* Who has reserved a namespace. -EBADMSG: the report makes no sense; -E2BIG: it is longer than a command may be. */
+int nvmf_resv_report(struct nvmf *n, uint32_t nsid, struct nvmf_resv_status *out);
 
 /* Reads the discovery log of a discovery controller (opened with NVME_DISCOVERY_NQN, nqueues 0). At most
  * max records; *count is how many were stored, *total how many the log has. */

@@ -49,14 +49,51 @@ void nvmf_io_flush(struct nvmf_io *io, uint32_t nsid)
 	nvme_sqe_init(&io->sqe, NVME_CMD_FLUSH, 0, nsid);
 }
 
+/* Data that lies in the command's own struct. */
+static void own_data(struct nvmf_io *io, void *data, size_t len)
+{
+	io->own_iov = (struct iovec){.iov_base = data, .iov_len = len};
+	io->iov = &io->own_iov;
+	io->niov = 1;
+}
+
 void nvmf_io_trim(struct nvmf_io *io, uint32_t nsid, uint64_t lba, uint32_t nblocks)
 {
 	nvme_sqe_init(&io->sqe, NVME_CMD_DSM, 0, nsid);
 	io->sqe.cdw11 = to_le32(NVME_DSM_AD);
 	io->range = (struct nvme_dsm_range){.nlb = to_le32(nblocks), .slba = to_le64(lba)};
-	io->range_iov = (struct iovec){.iov_base = &io->range, .iov_len = sizeof(io->range)};
-	io->iov = &io->range_iov;
-	io->niov = 1;
+	own_data(io, &io->range, sizeof(io->range));
+}
+
+void nvmf_io_resv_register(struct nvmf_io *io, uint32_t nsid, uint64_t old_key, uint64_t new_key,
+	enum nvme_resv_rega action, bool ptpl)
+{
+	uint32_t cptpl = ptpl ? NVME_RESV_CPTPL_PERSIST : NVME_RESV_CPTPL_KEEP;
+
+	nvme_sqe_init(&io->sqe, NVME_CMD_RESV_REGISTER, 0, nsid);
+	io->sqe.cdw10 = to_le32(action | cptpl << NVME_RESV_CPTPL_SHIFT);
+	io->resv_register = (struct nvme_resv_register){
+		.crkey = to_le64(old_key), .nrkey = to_le64(new_key)};
+	own_data(io, &io->resv_register, sizeof(io->resv_register));
+}
+
+void nvmf_io_resv_acquire(struct nvmf_io *io, uint32_t nsid, uint64_t key, uint64_t preempt_key,
+	enum nvme_resv_acqa action, enum nvme_resv_type type)
+{
+	nvme_sqe_init(&io->sqe, NVME_CMD_RESV_ACQUIRE, 0, nsid);
+	io->sqe.cdw10 = to_le32(action | (uint32_t)type << NVME_RESV_RTYPE_SHIFT);
+	io->resv_acquire = (struct nvme_resv_acquire){
+		.crkey = to_le64(key), .prkey = to_le64(preempt_key)};
+	own_data(io, &io->resv_acquire, sizeof(io->resv_acquire));
+}
+
+void nvmf_io_resv_release(struct nvmf_io *io, uint32_t nsid, uint64_t key,
+	enum nvme_resv_rela action, enum nvme_resv_type type)
+{
+	nvme_sqe_init(&io->sqe, NVME_CMD_RESV_RELEASE, 0, nsid);
+	io->sqe.cdw10 = to_le32(action | (uint32_t)type << NVME_RESV_RTYPE_SHIFT);
+	io->resv_release = (struct nvme_resv_release){.crkey = to_le64(key)};
+	own_data(io, &io->resv_release, sizeof(io->resv_release));
 }
 
 int nvmf_io_result(const struct nvmf_io *io)

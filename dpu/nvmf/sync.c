@@ -10,6 +10,7 @@
 #define SHUTDOWN_MS   5000
 #define SHUTDOWN_POLL 10
 #define LOG_CHUNK     4096
+#define REPORT_BYTES  4096U /* first try */
 #define LOG_RETRIES   4 /* a discovery log that keeps changing under us */
 
 static bool is_settled(void *arg)
@@ -149,6 +150,60 @@ int nvmf_list_ns(struct nvmf *n, uint32_t after, uint32_t *nsids, int max)
 		count++;
 	}
 	return count;
+}
+
+/* ---- reservations ---------------------------------------------------------------------------------------- */
+
+static void take_report(
+	const struct nvmf *n, const struct nvme_resv_report *r, struct nvmf_resv_status *out)
+{
+	*out = (struct nvmf_resv_status){
+		.generation = r->gen, .type = r->type, .nregistrants = r->nregistrants};
+	for (uint32_t i = 0; i < r->nregistrants; i++) {
+		const struct nvme_registered_ctrl_ext *c = &r->registrants[i];
+		bool holds = r->type != NVME_RESV_NONE && c->rcsts & NVME_RCSTS_HOLDER;
+		bool ours = !memcmp(c->hostid, n->hostid, sizeof(n->hostid));
+
+		if (holds && !out->held) {
+			out->held = true;
+			out->holder_key = from_le64(c->rkey);
+			memcpy(out->holder_hostid, c->hostid, sizeof(out->holder_hostid));
+		}
+		if (ours) {
+			out->registered = true;
+			out->our_key = from_le64(c->rkey);
+			out->we_hold |= holds;
+		}
+	}
+}
+
+int nvmf_resv_report(struct nvmf *n, uint32_t nsid, struct nvmf_resv_status *out)
+{
+	size_t len = MIN(REPORT_BYTES, n->max_io_bytes);
+
+	/* Registrants may come between two reads. */
+	for (int i = 0; i < LOG_RETRIES; i++) {
+		autofree void *buf = calloc(1, len);
+		struct iovec iov = {buf, len};
+		struct nvmf_io io = {.iov = &iov, .niov = 1};
+		struct nvme_resv_report r;
+		int rc;
+
+		if (!buf)
+			return -ENOMEM;
+		nvme_sqe_set_resv_report(&io.sqe, 0, nsid, (uint32_t)len);
+		rc = nvmf_run(nvmf_queue(n, 1), &io);
+		if (rc == 0)
+			rc = nvme_resv_report_parse(buf, len, &r);
+		if (rc == 0)
+			take_report(n, &r, out);
+		if (rc != -ENOBUFS)
+			return rc;
+		len = nvme_resv_report_bytes(r.nregistrants);
+		if (len > n->max_io_bytes)
+			return -E2BIG;
+	}
+	return -EAGAIN;
 }
 
 /* ---- discovery ------------------------------------------------------------------------------------------- */

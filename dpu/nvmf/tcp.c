@@ -116,6 +116,12 @@ static int slot_send(struct tcp_conn *c, struct nvmf_slot *s, size_t head, uint3
 	return rc;
 }
 
+/* Fabrics commands take their data along on every queue (NVMe/TCP transport specification), as those of the admin queue do. */
+static uint32_t capsule_bytes(const struct nvmf_queue *q, const struct nvmf_io *io)
+{
+	return io->sqe.opcode == NVME_OPC_FABRICS ? NVMF_ADMIN_CAPSULE : q->capsule_bytes;
+}
+
 static int tcp_submit(struct nvmf_queue *q, struct nvmf_slot *s)
 {
 	struct tcp_conn *c = q->conn;
@@ -129,7 +135,7 @@ static int tcp_submit(struct nvmf_queue *q, struct nvmf_slot *s)
 	t->at_off = 0;
 	t->moved = t->granted = 0;
 	t->now.left = t->next.left = 0;
-	t->in_capsule = s->out && s->data_bytes <= q->capsule_bytes;
+	t->in_capsule = s->out && s->data_bytes <= capsule_bytes(q, s->io);
 	if (t->in_capsule)
 		data = s->data_bytes;
 	s->io->sqe.dptr = t->in_capsule ? nvme_sgl_in_capsule(0, data)

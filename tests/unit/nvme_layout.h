@@ -55,6 +55,25 @@ extern const size_t layout_of_libnvme_count;
 	LAYOUT_AT(nvme_error_log, nsid), LAYOUT_AT(nvme_error_log, trtype), LAYOUT_AT(nvme_error_log, cs), \
 	LAYOUT_SIZE(nvme_fw_slot_log), LAYOUT_AT(nvme_fw_slot_log, frs), \
 	LAYOUT_SIZE(nvme_cmd_effects_log), LAYOUT_AT(nvme_cmd_effects_log, iocs), \
+	LAYOUT_AT(nvme_id_ctrl, cmic), LAYOUT_AT(nvme_id_ctrl, anatt), LAYOUT_AT(nvme_id_ctrl, anacap), \
+	LAYOUT_AT(nvme_id_ctrl, nanagrpid), LAYOUT_AT(nvme_id_ns, rescap), \
+	LAYOUT_SIZE(nvme_ana_log), LAYOUT_AT(nvme_ana_log, ngrps), \
+	LAYOUT_SIZE(nvme_ana_group_desc), LAYOUT_AT(nvme_ana_group_desc, nnsids), \
+	LAYOUT_AT(nvme_ana_group_desc, state), LAYOUT_AT(nvme_ana_group_desc, nsids), \
+	LAYOUT_SIZE(nvme_resv_status), LAYOUT_AT(nvme_resv_status, rtype), LAYOUT_AT(nvme_resv_status, regctl), \
+	LAYOUT_AT(nvme_resv_status, ptpls), \
+	LAYOUT_SIZE(nvme_registered_ctrl_ext), LAYOUT_AT(nvme_registered_ctrl_ext, rcsts), \
+	LAYOUT_AT(nvme_registered_ctrl_ext, rkey), LAYOUT_AT(nvme_registered_ctrl_ext, hostid), \
+	LAYOUT_CODE(NVME_ANA_OPTIMIZED), LAYOUT_CODE(NVME_ANA_NON_OPTIMIZED), LAYOUT_CODE(NVME_ANA_INACCESSIBLE), \
+	LAYOUT_CODE(NVME_ANA_PERSISTENT_LOSS), LAYOUT_CODE(NVME_ANA_CHANGE), LAYOUT_CODE(NVME_LOG_ANA), \
+	LAYOUT_CODE(NVME_CMD_RESV_REGISTER), LAYOUT_CODE(NVME_CMD_RESV_REPORT), LAYOUT_CODE(NVME_CMD_RESV_ACQUIRE), \
+	LAYOUT_CODE(NVME_CMD_RESV_RELEASE), LAYOUT_CODE(NVME_RESV_WRITE_EXCLUSIVE), \
+	LAYOUT_CODE(NVME_RESV_EXCLUSIVE_ACCESS_RO), LAYOUT_CODE(NVME_RESV_EXCLUSIVE_ACCESS_AR), \
+	LAYOUT_CODE(NVME_RESV_REGISTER), LAYOUT_CODE(NVME_RESV_UNREGISTER), LAYOUT_CODE(NVME_RESV_REPLACE), \
+	LAYOUT_CODE(NVME_RESV_ACQUIRE), LAYOUT_CODE(NVME_RESV_PREEMPT), LAYOUT_CODE(NVME_RESV_PREEMPT_ABORT), \
+	LAYOUT_CODE(NVME_RESV_RELEASE), LAYOUT_CODE(NVME_RESV_CLEAR), \
+	LAYOUT_SC(NVME_SC_RESERVATION_CONFLICT), LAYOUT_SC(NVME_SC_ANA_PERSISTENT_LOSS), \
+	LAYOUT_SC(NVME_SC_ANA_INACCESSIBLE), LAYOUT_SC(NVME_SC_ANA_TRANSITION), \
 	LAYOUT_SIZE(nvme_connect_data), LAYOUT_AT(nvme_connect_data, cntlid), \
 	LAYOUT_AT(nvme_connect_data, hostnqn), \
 	LAYOUT_SIZE(nvme_discovery_header), LAYOUT_AT(nvme_discovery_header, numrec), \

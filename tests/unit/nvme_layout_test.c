@@ -3,8 +3,10 @@
 #include "tests/unit/nvme_layout.h"
 
 #include "common/base/util.h"
+#include "common/nvme/ana.h"
 #include "common/nvme/fabrics.h"
 #include "common/nvme/identify.h"
+#include "common/nvme/resv.h"
 
 static const struct layout_fact ours[] = {LAYOUT_FACTS};
 

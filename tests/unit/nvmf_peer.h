@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A small scripted NVMe/TCP target for tests of the initiator: one namespace of memory, on the test's own shard, over real
- * sockets. It behaves, or misbehaves in exactly one way, once. Thread: the shard's.
+ * sockets. It behaves, or misbehaves in exactly one way, once. Several peers may be paths to one namespace (cfg.ns), several hosts may
+ * connect to one peer. Thread: the shard's.
  *
  *	peer_open(sh, &(struct peer_cfg){.mischief = PEER_R2T_BEYOND}, &p);
  *	... connect to 127.0.0.1:p->port, do I/O ...
+ *	peer_hold(p, NVME_CMD_WRITE, 1, PEER_HOLD_ALL); ... peer_drop_connections(p); ... peer_release(p)      a ghost write
+ *	peer_set_ana(p, NVME_ANA_INACCESSIBLE)                                                        with a notice
  *	peer_close(p);
  */
 #ifndef TESTS_UNIT_NVMF_PEER_H
@@ -12,16 +15,16 @@
 
 #include <sys/queue.h>
 
+#include "common/nvme/ana.h"
 #include "common/nvme/identify.h"
 #include "common/nvme/tcp.h"
 #include "dpu/net/sockets.h"
+#include "tests/unit/nvmf_peer_ns.h"
 
-#define PEER_BLOCK  512u
-#define PEER_BLOCKS 4096u
-#define PEER_CONNS  8
-#define PEER_CMDS   2048
-#define PEER_BUF    (512u << 10)
-#define PEER_NQN    "nqn.2024-01.test:peer"
+#define PEER_CONNS 16
+#define PEER_CMDS  2048
+#define PEER_BUF   (512u << 10)
+#define PEER_NQN   "nqn.2024-01.test:peer"
 
 enum peer_mischief {
 	PEER_GOOD,
@@ -70,12 +73,35 @@ struct peer_cfg {
 	bool success; /* C2HData with SUCCESS in place of a response */
 	uint16_t max_queues; /* 0: 8 */
 	uint64_t seed;
+	struct peer_ns *ns; /* NULL: its own */
+	bool reservations;
+	bool ana; /* reports asymmetric access */
+	enum nvme_ana_state ana_state; /* 0: optimized */
+	uint16_t kas, cqt; /* of Identify: 100 ms, ms */
+	bool aborts_nothing; /* Abort is answered: not aborted */
+};
+
+enum peer_hold {
+	PEER_HOLD_ANSWER, /* carried out on arrival, answered when released */
+	PEER_HOLD_ALL, /* carried out when released, too: late */
 };
 
 struct peer_cmd {
 	struct nvme_sqe sqe;
 	bool busy;
 	uint32_t len, got, granted;
+	uint8_t *data; /* what R2Ts have brought so far */
+};
+
+struct peer_held {
+	struct peer_conn *c; /* NULL: its connection is gone */
+	struct nvme_sqe sqe;
+	uint8_t hostid[16];
+	uint16_t cntlid;
+	uint8_t *data;
+	bool carried_out;
+	uint16_t status;
+	TAILQ_ENTRY(peer_held) link;
 };
 
 struct peer;
@@ -84,8 +110,12 @@ struct peer_conn {
 	struct peer *p;
 	struct stream *stream;
 	struct nvme_tcp_link link;
-	uint16_t qid;
+	uint16_t qid, cntlid;
+	uint8_t hostid[16];
 	bool open;
+	bool aer_here, event_waits;
+	uint16_t aer_cid;
+	uint32_t event, async_config;
 	uint32_t have;
 	uint8_t *buf;
 	struct peer_cmd cmds[PEER_CMDS];
@@ -96,7 +126,17 @@ struct peer {
 	struct peer_cfg cfg;
 	struct stream_listener *l;
 	uint16_t port;
-	uint8_t *mem;
+	struct peer_ns *ns;
+	uint8_t *mem; /* the namespace's */
+	enum nvme_ana_state ana_state;
+	uint64_t ana_changes;
+	uint16_t ncontrollers;
+	struct {
+		uint8_t opcode;
+		unsigned int left;
+		enum peer_hold how;
+	} hold;
+	TAILQ_HEAD(, peer_held) held;
 	struct peer_conn conns[PEER_CONNS];
 	bool done_mischief;
 	/* what it has seen */
@@ -104,13 +144,28 @@ struct peer {
 		ncapsule_writes;
 	uint32_t cc;
 	int term_fes; /* of the last H2CTermReq, -1: none */
-	uint16_t aer_cid;
+	uint32_t kato_ms; /* of the last Connect of an admin queue */
+	uint32_t nheld; /* held now */
+	uint32_t nana_reads;
 };
 
 int peer_open(struct shard *sh, const struct peer_cfg *cfg, struct peer **out);
 void peer_close(struct peer *p);
 void peer_drop_connections(struct peer *p);
-/* Completes the pending AER on the admin queue. */
+/* Nobody listens on its port any more, connections are dropped; and back again. */
+void peer_down(struct peer *p);
+int peer_up(struct peer *p);
+/* Completes the pending AER of every admin queue, or the next one. */
 void peer_async_event(struct peer *p, uint32_t result);
+/* Whoever has asked for such notices gets one. While it is not usable I/O ends with the path status that fits. */
+void peer_set_ana(struct peer *p, enum nvme_ana_state state);
+
+/* The next count I/O commands of that opcode are held back. An Abort ends one that has not been carried out, unless cfg.aborts_nothing. */
+void peer_hold(struct peer *p, uint8_t opcode, unsigned int count, enum peer_hold how);
+/* All held ones go on, in the order they came: a write is carried out (as far as reservations let it now) even when the connection it
+ * came on is gone. */
+void peer_release(struct peer *p);
+/* They never happen. */
+void peer_forget(struct peer *p);
 
 #endif
