@@ -48,6 +48,7 @@ enum nvme_cns {
  *    262    1 elpe              2048 1024 psd
  *    263    1 npss              3072 1024 vs
  *    320    2 kas (100 ms)
+ *    386    2 cqt (ms)
  *    512    1 sqes, 513 1 cqes, 514 2 maxcmd
  */
 struct nvme_id_ctrl {
@@ -111,7 +112,9 @@ struct nvme_id_ctrl {
 	le16 domainid;
 	uint8_t rsvd358[10];
 	uint8_t megcap[16];
-	uint8_t rsvd384[128];
+	uint8_t rsvd384[2];
+	le16 cqt;
+	uint8_t rsvd388[124];
 	uint8_t sqes;
 	uint8_t cqes;
 	le16 maxcmd;
@@ -145,6 +148,7 @@ static_assert(sizeof(struct nvme_id_ctrl) == 4096, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, cntrltype) == 111, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, oacs) == 256, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, kas) == 320, "identify controller");
+static_assert(offsetof(struct nvme_id_ctrl, cqt) == 386, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, sqes) == 512, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, vwc) == 525, "identify controller");
 static_assert(offsetof(struct nvme_id_ctrl, sgls) == 536, "identify controller");

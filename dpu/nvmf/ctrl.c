@@ -325,6 +325,16 @@ static void take_limits(struct nvmf *n)
 	}
 }
 
+/* A target rounds the keep-alive timeout up to its granularity, and may take two of them to notice a loss. */
+static void take_quiet(struct nvmf *n)
+{
+	uint64_t kato_ms = n->cfg.keep_alive_ms, unit_ms = from_le16(n->id.kas) * 100ULL;
+
+	if (unit_ms)
+		kato_ms = DIV_ROUND_UP(kato_ms, unit_ms) * unit_ms;
+	n->quiet_ns = (2 * kato_ms + from_le16(n->id.cqt)) * NS_PER_MS;
+}
+
 static void identify_done(struct nvmf_io *io)
 {
 	struct nvmf *n = io->arg;
@@ -332,6 +342,7 @@ static void identify_done(struct nvmf_io *io)
 	if (!setup_ok(n, io, "Identify"))
 		return;
 	take_limits(n);
+	take_quiet(n);
 	step_next(n);
 }
 
@@ -669,6 +680,20 @@ uint16_t nvmf_depth(const struct nvmf *n)
 uint32_t nvmf_max_io_bytes(const struct nvmf *n)
 {
 	return n->max_io_bytes;
+}
+
+uint32_t nvmf_max_pieces(const struct nvmf *n)
+{
+	uint32_t max = NVMF_IOV_MAX;
+
+	if (n->nqueues && n->transport->max_pieces)
+		max = n->transport->max_pieces(&n->queues[1]);
+	return MAX(MIN(max, (uint32_t)NVMF_IOV_MAX), 1u);
+}
+
+uint64_t nvmf_quiet_after_loss_ns(const struct nvmf *n)
+{
+	return n->quiet_ns;
 }
 
 struct nvmf_queue *nvmf_queue(struct nvmf *n, uint16_t qid)

@@ -61,6 +61,10 @@ struct nvmf_transport {
 	void (*stop)(struct nvmf_queue *q);
 	/* Sends the command of a slot: fills sqe.dptr. nvmf_slot_done() follows, or -errno and it does not. */
 	int (*submit)(struct nvmf_queue *q, struct nvmf_slot *s);
+	/* Sends what submit has gathered, now; the loop does it every round anyway. Optional. */
+	void (*kick)(struct nvmf_queue *q);
+	/* Pieces a command may have without a copy, of a live queue. Optional: NVMF_IOV_MAX. */
+	uint32_t (*max_pieces)(const struct nvmf_queue *q);
 };
 extern const struct nvmf_transport nvmf_tcp;
 
@@ -104,6 +108,7 @@ struct nvmf {
 	uint64_t cap;
 	uint32_t vs;
 	uint32_t max_io_bytes;
+	uint64_t quiet_ns; /* 0: it was never ready */
 	struct nvme_id_ctrl id;
 
 	struct nvmf_io setup, keep_alive, aer;

@@ -138,6 +138,12 @@ int nvmf_submit(struct nvmf_queue *q, struct nvmf_io *io)
 	return nvmf_queue_submit(q, io);
 }
 
+void nvmf_kick(struct nvmf_queue *q)
+{
+	if (q && q->opened && q->n->transport->kick)
+		q->n->transport->kick(q);
+}
+
 void nvmf_slot_done(
 	struct nvmf_queue *q, struct nvmf_slot *s, int err, uint16_t status, uint64_t result)
 {
