@@ -203,7 +203,7 @@ static int rdma_start(struct nvmf_queue *q, struct err *err)
 	return c->ops->open(&lc, &c->link, err);
 }
 
-/* The queue pair goes first: from then on neither device nor peer touches anything. Commands end when the queue is drained. */
+/* When the link is closed neither device nor peer touches anything. Commands end when the queue is drained. */
 static void rdma_stop(struct nvmf_queue *q)
 {
 	struct rdma_conn *c = q->conn;
@@ -213,8 +213,7 @@ static void rdma_stop(struct nvmf_queue *q)
 	poller_del(q->n->sh, &c->poller);
 	shard_undefer(q->n->sh, &c->kick_task);
 	if (c->link)
-		c->ops->close(c->link);
-	c->link = NULL;
+		c->ops->disconnect(c->link);
 	TAILQ_INIT(&c->waiting);
 	for (uint16_t i = 0; i < q->nslots; i++) {
 		if (c->slots[i].mw)
@@ -222,6 +221,9 @@ static void rdma_stop(struct nvmf_queue *q)
 		c->slots[i].mw = NULL;
 		c->slots[i].bound = false;
 	}
+	if (c->link)
+		c->ops->close(c->link);
+	c->link = NULL;
 	if (c->ctl_mr)
 		c->ops->mr_close(c->ctl_mr);
 	c->ctl_mr = NULL;

@@ -96,6 +96,7 @@ static void window_bind(struct rdma_conn *c, struct nvmf_slot *s, struct rdma_sl
 	wr->bind.mr = data->mr;
 	wr->bind.addr = (uintptr_t)data->base;
 	wr->bind.len = s->data_bytes;
+	wr->bind.rkey = r->mw->rkey;
 	wr->bind.write = !s->out;
 	c->q->n->stats.binds++;
 }

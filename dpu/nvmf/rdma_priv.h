@@ -70,8 +70,9 @@ struct rd_wr {
 			struct rd_mr *mr;
 			uint64_t addr;
 			uint32_t len;
+			uint32_t rkey; /* the new key */
 			bool write; /* the peer writes; else it reads */
-		} bind; /* under mw->rkey */
+		} bind;
 		uint32_t invalidate; /* key */
 	};
 };
@@ -135,7 +136,9 @@ struct rd_ops {
 	int (*arm)(
 		struct rd_link *l); /* wake_fn with the next completion; poll once more after it */
 
-	/* Disconnects; when it returns the device touches none of the link's memory any more. */
+	/* The peer reaches nothing any more, and work requests come to nothing. Windows can go now: some devices do not let go of a
+	 * queue pair with windows. Then close, after which the device touches none of the link's memory. */
+	void (*disconnect)(struct rd_link *l);
 	void (*close)(struct rd_link *l);
 	void (*mw_close)(struct rd_mw *mw);
 	void (*mr_close)(struct rd_mr *mr);

@@ -18,6 +18,7 @@
 #define RETRIES     7
 #define RNR_RETRIES 7
 #define CONSUMER    28 /* IB CM reject reason: the peer's program said no */
+#define RXE_VENDOR  0xffffff
 
 struct rd_link {
 	struct shard *sh;
@@ -31,6 +32,7 @@ struct rd_link {
 	struct ibv_comp_channel *comp;
 	struct ibv_cq *cq;
 	struct fd_watch comp_watch;
+	unsigned int inv_flag; /* of a completion: the peer has invalidated a key */
 	uint32_t nsend, nrecv;
 	struct ibv_send_wr *send; /* nsend, to translate a chain into */
 	struct ibv_recv_wr *recv;
@@ -65,10 +67,15 @@ static int errno_or(int fallback)
 
 static void addr_resolved(struct rd_link *l)
 {
+	l->inv_flag = IBV_WC_WITH_INV;
 	if (ibv_query_device(l->id->verbs, &l->attr))
 		l->ev->down_fn(l->arg, -EIO, "the RDMA device does not tell its limits");
 	else if (rdma_resolve_route(l->id, (int)l->timeout_ms))
 		l->ev->down_fn(l->arg, errno_or(EIO), "cannot resolve a route");
+	/* The kernel's software device hands its own flags through to programs, where this bit has another name (and no meaning on
+	 * connections). */
+	if (l->attr.vendor_id == RXE_VENDOR)
+		l->inv_flag |= IBV_WC_IP_CSUM_OK;
 }
 
 static const char *reject_text(int reason)
@@ -149,16 +156,25 @@ static void cm_ready(void *arg, uint32_t revents)
 	}
 }
 
+/* Tells the target, which fails where there is none, and puts the queue pair into its error state, which must not. */
+static void verbs_disconnect(struct rd_link *l)
+{
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+
+	if (!l->id || !l->id->qp)
+		return;
+	(void)rdma_disconnect(l->id);
+	(void)ibv_modify_qp(l->id->qp, &attr, IBV_QP_STATE);
+}
+
 static void verbs_close(struct rd_link *l)
 {
 	if (l->cm_watch.added)
 		fd_watch_del(l->sh, &l->cm_watch);
 	if (l->comp_watch.added)
 		fd_watch_del(l->sh, &l->comp_watch);
-	if (l->id && l->id->qp) {
-		(void)rdma_disconnect(l->id); /* tells the target; fails where there is none */
+	if (l->id && l->id->qp)
 		rdma_destroy_qp(l->id);
-	}
 	if (l->cq)
 		ibv_destroy_cq(l->cq);
 	if (l->comp)
@@ -431,7 +447,7 @@ static void translate(const struct rd_wr *wr, struct ibv_send_wr *out)
 	case RD_BIND:
 		out->opcode = IBV_WR_BIND_MW;
 		out->bind_mw.mw = container_of(wr->bind.mw, struct verbs_mw, mw)->ibv;
-		out->bind_mw.rkey = wr->bind.mw->rkey;
+		out->bind_mw.rkey = wr->bind.rkey;
 		out->bind_mw.bind_info.mr = container_of(wr->bind.mr, struct verbs_mr, mr)->ibv;
 		out->bind_mw.bind_info.addr = wr->bind.addr;
 		out->bind_mw.bind_info.length = wr->bind.len;
@@ -448,6 +464,7 @@ static void translate(const struct rd_wr *wr, struct ibv_send_wr *out)
 static int verbs_post_send(struct rd_link *l, const struct rd_wr *wr, int n)
 {
 	struct ibv_send_wr *bad;
+	int rc;
 
 	if (n <= 0 || (uint32_t)n > l->nsend)
 		return -EINVAL;
@@ -455,7 +472,13 @@ static int verbs_post_send(struct rd_link *l, const struct rd_wr *wr, int n)
 		translate(&wr[i], &l->send[i]);
 		l->send[i].next = i + 1 < n ? &l->send[i + 1] : NULL;
 	}
-	return -ibv_post_send(l->id->qp, l->send, &bad);
+	rc = -ibv_post_send(l->id->qp, l->send, &bad);
+	/* A provider finds the window by the key it has at the time; keeping that up to date is the program's part. */
+	for (int i = 0; i < n; i++)
+		if (wr[i].op == RD_BIND)
+			container_of(wr[i].bind.mw, struct verbs_mw, mw)->ibv->rkey = wr[i].bind
+											      .rkey;
+	return rc;
 }
 
 static int verbs_poll(struct rd_link *l, struct rd_wc *wc, int max)
@@ -470,7 +493,7 @@ static int verbs_poll(struct rd_link *l, struct rd_wc *wc, int max)
 							       : ibv_wc_status_str(w[i].status),
 			.flushed = w[i].status == IBV_WC_WR_FLUSH_ERR,
 			.byte_len = w[i].byte_len,
-			.with_inv = w[i].wc_flags & IBV_WC_WITH_INV,
+			.with_inv = w[i].wc_flags & l->inv_flag,
 			.inv_rkey = w[i].invalidated_rkey,
 		};
 	return n < 0 ? -EIO : n;
@@ -495,6 +518,7 @@ const struct rd_ops rd_verbs = {
 	.post_send = verbs_post_send,
 	.poll = verbs_poll,
 	.arm = verbs_arm,
+	.disconnect = verbs_disconnect,
 	.close = verbs_close,
 	.mw_close = verbs_mw_close,
 	.mr_close = verbs_mr_close,
