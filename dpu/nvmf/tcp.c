@@ -119,7 +119,8 @@ static int slot_send(struct tcp_conn *c, struct nvmf_slot *s, size_t head, uint3
 /* Fabrics commands take their data along on every queue (NVMe/TCP transport specification), as those of the admin queue do. */
 static uint32_t capsule_bytes(const struct nvmf_queue *q, const struct nvmf_io *io)
 {
-	return io->sqe.opcode == NVME_OPC_FABRICS ? NVMF_ADMIN_CAPSULE : q->capsule_bytes;
+	return io->sqe.opcode == NVME_OPC_FABRICS ? q->n->transport->admin_capsule_bytes
+						  : q->capsule_bytes;
 }
 
 static int tcp_submit(struct nvmf_queue *q, struct nvmf_slot *s)
@@ -229,6 +230,14 @@ static void tcp_conn_close(struct nvmf_queue *q)
 	q->conn = NULL;
 }
 
+/* Data elsewhere than behind the command is not for TCP. */
+static const char *tcp_capsule(const struct nvme_id_ctrl *id, uint32_t *bytes, uint32_t *offset)
+{
+	*bytes = from_le16(id->icdoff) ? 0 : nvmf_capsule_room(id);
+	*offset = 0;
+	return NULL;
+}
+
 static int conn_connect(struct tcp_conn *c, struct err *err)
 {
 	const struct nvmf_cfg *cfg = &c->q->n->cfg;
@@ -281,6 +290,8 @@ static void tcp_stop(struct nvmf_queue *q)
 
 const struct nvmf_transport nvmf_tcp = {
 	.name = "tcp",
+	.admin_capsule_bytes = 8192,
+	.capsule = tcp_capsule,
 	.conn_open = tcp_conn_open,
 	.conn_close = tcp_conn_close,
 	.start = tcp_start,
