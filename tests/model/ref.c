@@ -89,11 +89,12 @@ void ref_end(struct ref *r, uint64_t first, uint64_t n, uint32_t id, bool acked,
 			}
 }
 
-/* The newest that this flush has made certain; 0: none but the floor. */
+/* The newest that this flush has made certain; 0: none but the floor. What is only kept because it may follow the floor was submitted before it. */
 static unsigned int newest_flushed(const struct sector *s, uint32_t clock)
 {
 	for (unsigned int k = s->n - 1u; k >= 1 && k >= s->unseen; k--)
-		if (s->c[k].state == CAND_ACKED && s->c[k].acked_at <= clock)
+		if (s->c[k].state == CAND_ACKED && s->c[k].acked_at <= clock &&
+			s->c[k].id > s->c[0].id)
 			return k;
 	return 0;
 }

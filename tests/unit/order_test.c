@@ -144,6 +144,28 @@ static void what_was_flushed_stays_but_for_requests_still_on_their_way(void **st
 	bed_close(b);
 }
 
+static void two_that_are_flushed_stay_possible_however_often(void **state)
+{
+	struct bed *b = bed_open();
+	uint32_t x, y;
+
+	whole(b, false);
+	x = begin(b, 0, 8, true);
+	y = begin(b, 4, 4, true);
+	end(b, y, true);
+	end(b, x, true);
+	for (int i = 0; i < 3; i++)
+		ref_flushed(&b->r, 0, SEC_PER_4K, b->clock);
+	assert_true(may_hold(b, x * 10, x * 10, x * 10));
+	assert_true(may_hold(b, x * 10, y * 10, y * 10));
+	assert_false(may_hold(b, x * 10, x * 10, y * 10));
+	x = whole(b, false);
+	ref_flushed(&b->r, 0, SEC_PER_4K, b->clock);
+	assert_false(may_hold(b, y * 10, y * 10, y * 10));
+	assert_true(may_hold(b, x * 10, x * 10, x * 10));
+	bed_close(b);
+}
+
 static void a_flush_makes_an_order_certain_where_nothing_waited(void **state)
 {
 	struct bed *b = bed_open();
@@ -169,6 +191,7 @@ int main(void)
 		cmocka_unit_test(two_requests_do_not_pass_each_other_in_a_circle),
 		cmocka_unit_test(a_failed_request_may_be_there_or_not),
 		cmocka_unit_test(what_was_flushed_stays_but_for_requests_still_on_their_way),
+		cmocka_unit_test(two_that_are_flushed_stay_possible_however_often),
 		cmocka_unit_test(a_flush_makes_an_order_certain_where_nothing_waited),
 	};
 
