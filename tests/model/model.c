@@ -151,7 +151,8 @@ static void reopen(struct life *l)
 	for (unsigned int i = 0; i < 2; i++) {
 		uint64_t d = 1ull << rnd(l, l->ndevs);
 
-		if (one_in(l, 3) && may_lose(l, l->dead | l->suspect | away | d))
+		/* One that is pulled out now is dead from then on. */
+		if (one_in(l, 3) && may_lose(l, l->dead | l->suspect | l->thin | away | d))
 			away |= d;
 	}
 	life_reopen(l, (enum reopen)rnd(l, 3), away);
