@@ -11,7 +11,7 @@ DPDK_LIBS   := $(call pc_libs,libdpdk)
 $(DPDK_SRC:%.c=$(O)/%.o): CFLAGS += $(DPDK_CFLAGS) -Wno-pedantic
 $(patsubst %.c,$(O)/%.o,$(wildcard dpu/net/lwip*.c)): CPPFLAGS += -isystem /usr/include/lwip
 LWIP_LIBS   := -llwip
-DPU_LIBS    := -lisal -luring -luuid
+DPU_LIBS    := -lisal -luring -luuid -lrdmacm -libverbs
 
 ifneq ($(wildcard dpu/main.c),)
 PROGS += $(BIN)/parapet-dpu

@@ -50,13 +50,10 @@ void *mem_reserve(size_t len_bytes)
 	return p;
 }
 
-void *mem_alloc(size_t len_bytes)
+static void *alloc_pages(size_t len_bytes, size_t len)
 {
-	size_t len = mapped_bytes(len_bytes);
 	void *p;
 
-	if (!len)
-		return NULL;
 	if (len_bytes < HUGE_BYTES) {
 		p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		return p == MAP_FAILED ? NULL : p;
@@ -77,10 +74,22 @@ void *mem_alloc(size_t len_bytes)
 	return p;
 }
 
+void *mem_alloc(size_t len_bytes)
+{
+	size_t len = mapped_bytes(len_bytes);
+	void *p = len ? alloc_pages(len_bytes, len) : NULL;
+
+	if (p)
+		(void)mem_region_add(p, len);
+	return p;
+}
+
 void mem_free(void *p, size_t len_bytes)
 {
-	if (p)
-		munmap(p, mapped_bytes(len_bytes));
+	if (!p)
+		return;
+	mem_region_del(p);
+	munmap(p, mapped_bytes(len_bytes));
 }
 
 struct bufpool {

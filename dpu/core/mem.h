@@ -8,6 +8,7 @@
 #ifndef DPU_CORE_MEM_H
 #define DPU_CORE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,23 @@ void *mem_alloc(size_t len_bytes); /* NULL when there is none; aligned to 4096 a
 void *mem_reserve(size_t len_bytes);
 /* Hidden: lwIP's library has a mem_free() too, and would call this one. */
 void mem_free(void *p, size_t len_bytes) __attribute__((visibility("hidden")));
+
+/*
+ * The regions that mem_alloc() has given out and mem_free() has not taken back, for devices that want to know memory before
+ * they move it (RDMA). A region's id is never used again, its address may be. Who keeps something per region looks at the
+ * generation, which costs a load, and reads the list again when it has changed. Reserved memory is not listed: it has no pages.
+ */
+struct mem_region {
+	uint8_t *base;
+	size_t len_bytes; /* whole pages */
+	uint64_t id;
+};
+uint64_t mem_generation(void);
+/* At most max of them, in order of their addresses; returns how many there are. */
+size_t mem_regions(struct mem_region *out, size_t max);
+/* For mem.c. False: out of memory; such a region works but is not listed. */
+bool mem_region_add(void *base, size_t len_bytes);
+void mem_region_del(void *base); /* no effect when it is not listed */
 
 /*
  * Copies to memory nobody reads soon: streaming stores, which neither read the destination first nor push anything out

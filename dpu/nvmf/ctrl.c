@@ -20,7 +20,7 @@
 #define PAGE_SHIFT_MIN     12 /* CAP.MPSMIN 0 */
 #define MAX_IO_DEFAULT     (1U << 20) /* where the controller sets no limit, ours */
 
-static const struct nvmf_transport *const transports[] = {&nvmf_tcp};
+static const struct nvmf_transport *const transports[] = {&nvmf_tcp, &nvmf_rdma};
 
 static void step_run(struct nvmf *n);
 
@@ -244,7 +244,8 @@ static void start_admin(struct nvmf *n)
 	struct nvmf_queue *q = &n->queues[0];
 
 	q->depth = NVMF_ADMIN_DEPTH - 1;
-	q->capsule_bytes = NVMF_ADMIN_CAPSULE;
+	q->capsule_bytes = n->transport->admin_capsule_bytes;
+	q->capsule_offset = 0;
 	queue_start(n, 0);
 }
 
@@ -310,19 +311,23 @@ static void property_done(struct nvmf_io *io)
 }
 
 /* What one command may move, and how much of a write goes with its capsule. */
-static void take_limits(struct nvmf *n)
+static bool take_limits(struct nvmf *n)
 {
 	uint32_t shift = PAGE_SHIFT_MIN + NVME_CAP_MPSMIN(n->cap) + n->id.mdts;
-	uint64_t capsule = (uint64_t)from_le32(n->id.ioccsz) * 16;
+	uint32_t capsule = 0, offset = 0;
+	const char *what = n->transport->capsule(&n->id, &capsule, &offset);
 
+	if (what) {
+		nvmf_lost(n, -EPROTONOSUPPORT, what);
+		return false;
+	}
 	n->max_io_bytes = n->id.mdts && shift < 20 ? 1U << shift : MAX_IO_DEFAULT;
-	if (from_le16(n->id.icdoff)) /* data elsewhere than behind the command: not on TCP */
-		capsule = 0;
-	capsule = capsule > sizeof(struct nvme_sqe) ? capsule - sizeof(struct nvme_sqe) : 0;
 	for (uint16_t i = 1; i <= n->cfg.nqueues; i++) {
-		n->queues[i].capsule_bytes = (uint32_t)MIN(capsule, (uint64_t)MAX_IO_DEFAULT);
+		n->queues[i].capsule_bytes = MIN(capsule, MAX_IO_DEFAULT);
+		n->queues[i].capsule_offset = offset;
 		n->queues[i].depth = (uint16_t)MIN(n->cfg.depth, MAX(NVME_CAP_MQES(n->cap), 1));
 	}
+	return true;
 }
 
 /* A target rounds the keep-alive timeout up to its granularity, and may take two of them to notice a loss. */
@@ -341,7 +346,8 @@ static void identify_done(struct nvmf_io *io)
 
 	if (!setup_ok(n, io, "Identify"))
 		return;
-	take_limits(n);
+	if (!take_limits(n))
+		return;
 	take_quiet(n);
 	step_next(n);
 }
@@ -553,7 +559,8 @@ static int take_cfg(struct nvmf *n, const struct nvmf_cfg *cfg, struct err *err)
 	*c = *cfg;
 	n->transport = transport_find(cfg->transport);
 	if (!n->transport)
-		return err_set(err, -EINVAL, cfg->transport, "transport", "is not known; tcp is");
+		return err_set(err, -EINVAL, cfg->transport, "transport",
+			"is not known; tcp and rdma are");
 	if (!cfg->host || strlen(cfg->host) >= sizeof(n->host))
 		return err_set(err, -EINVAL, cfg->host, "host", "is not a numeric address");
 	if (cfg->nqueues > NVMF_QUEUES_MAX || cfg->depth >= NVMF_DEPTH_MAX)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * NVMe over Fabrics initiator: one controller connection with its admin queue and I/O queues. What flash back ends
- * on peers and parapet-io speak through. Transports stand behind an ops table (nvmf_priv.h): TCP over kernel sockets.
+ * on peers and parapet-io speak through. Transports stand behind an ops table (nvmf_priv.h): TCP over kernel sockets,
+ * RDMA on libibverbs.
  *
  * Connecting is asynchronous and drives itself: transport, Connect, properties, Identify, number of queues, I/O queues;
  * then ready_fn. A connection that is lost ends every command in flight with io->err (-ECONNRESET, -ETIMEDOUT, ...)
@@ -39,6 +40,7 @@
 
 struct nvmf;
 struct nvmf_queue;
+struct rd_ops;
 struct shard;
 struct stream;
 struct stream_events;
@@ -69,6 +71,9 @@ struct nvmf_cfg {
 	int (*connect_fn)(void *arg, const struct stream_events *ev, void *ev_arg,
 		struct stream **out, struct err *err);
 	void *connect_arg;
+	/* The verbs layer (rdma_priv.h) and what it is opened with; NULL: libibverbs. */
+	const struct rd_ops *rdma_ops;
+	void *rdma_arg;
 };
 
 struct nvmf_events {
@@ -82,7 +87,7 @@ struct nvmf_events {
 struct nvmf_stats {
 	uint64_t commands, rx_bytes, tx_bytes, timeouts, aborts, losses, data_digest_errors,
 		protocol_errors;
-	uint64_t kicks; /* sends (TCP) or doorbells (RDMA) */
+	uint64_t kicks; /* sends (TCP) or doorbells of send queues (RDMA) */
 	uint64_t
 		copied_bytes; /* payload that was copied on its way (RDMA: gathered; TCP: is the kernel's business, 0) */
 	uint64_t
@@ -91,6 +96,8 @@ struct nvmf_stats {
 	uint64_t posts, completions; /* work requests posted, work completions reaped */
 	uint64_t inline_bytes; /* payload inside capsules */
 	uint64_t binds, remote_invalidates; /* memory windows */
+	uint64_t
+		region_keys; /* commands with the key of a whole region: the device has no windows */
 };
 
 /* ---- a controller --------------------------------------------------------------------------------- */

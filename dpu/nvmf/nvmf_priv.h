@@ -5,6 +5,7 @@
  *   ctrl.c   the way to "ready" and back, keep-alive, asynchronous events, reconnecting
  *   queue.c  slots (one per command in flight), submission, completion, timeouts, abort
  *   tcp.c    the NVMe/TCP transport: tcp_rx.c decodes, tcp.c sends and connects
+ *   rdma*.c  the NVMe/RDMA transport: see rdma_priv.h
  *   sync.c   identify, discovery and shutdown for callers that wait
  *
  * A transport moves one queue's commands. It knows slots, not controllers; everything it learns it tells by
@@ -17,9 +18,8 @@
 #include "dpu/core/shard.h"
 #include "dpu/nvmf/nvmf.h"
 
-#define NVMF_ADMIN_DEPTH   32
-#define NVMF_ADMIN_CAPSULE 8192 /* in-capsule data every target takes on the admin queue (TCP) */
-#define NVMF_NABORTS       4
+#define NVMF_ADMIN_DEPTH 32
+#define NVMF_NABORTS     4
 
 struct nvmf_slot {
 	struct nvmf_io *io; /* NULL: free */
@@ -42,6 +42,7 @@ struct nvmf_queue {
 	bool opened; /* the transport has resources for it */
 	bool live; /* Connect has succeeded */
 	uint32_t capsule_bytes; /* most in-capsule data */
+	uint32_t capsule_offset; /* where it begins behind the command */
 	struct nvmf_slot *slots;
 	SLIST_HEAD(, nvmf_slot) free;
 	void *conn; /* the transport's */
@@ -52,6 +53,10 @@ struct nvmf_queue {
 
 struct nvmf_transport {
 	const char *name;
+	uint32_t admin_capsule_bytes; /* in-capsule data every target takes on the admin queue */
+	/* In-capsule data of I/O queues as Identify has it: most bytes, and where they begin behind the command. An error text where
+	 * the controller lacks what the transport needs, else NULL. */
+	const char *(*capsule)(const struct nvme_id_ctrl *id, uint32_t *bytes, uint32_t *offset);
 	/* Memory for a queue (q->conn) of q->nslots slots; kept over reconnects. */
 	int (*conn_open)(struct nvmf_queue *q);
 	void (*conn_close)(struct nvmf_queue *q);
@@ -66,7 +71,7 @@ struct nvmf_transport {
 	/* Pieces a command may have without a copy, of a live queue. Optional: NVMF_IOV_MAX. */
 	uint32_t (*max_pieces)(const struct nvmf_queue *q);
 };
-extern const struct nvmf_transport nvmf_tcp;
+extern const struct nvmf_transport nvmf_tcp, nvmf_rdma;
 
 enum nvmf_state {
 	NVMF_IDLE, /* not connected and not trying */
@@ -139,6 +144,14 @@ void nvmf_queue_drain(struct nvmf_queue *q, int err);
 void nvmf_queue_tick(struct nvmf_queue *q);
 
 /* For transports: */
+/* IOCCSZ without the command and without ICDOFF's bytes. */
+static inline uint32_t nvmf_capsule_room(const struct nvme_id_ctrl *id)
+{
+	uint64_t all = from_le32(id->ioccsz) * 16ULL,
+		 head = sizeof(struct nvme_sqe) + from_le16(id->icdoff) * 16ULL;
+
+	return all <= head ? 0 : all - head > UINT32_MAX ? UINT32_MAX : (uint32_t)(all - head);
+}
 static inline struct nvmf_slot *nvmf_slot_find(struct nvmf_queue *q, uint16_t cid)
 {
 	uint16_t i = cid % NVMF_DEPTH_MAX;

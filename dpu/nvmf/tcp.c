@@ -229,6 +229,14 @@ static void tcp_conn_close(struct nvmf_queue *q)
 	q->conn = NULL;
 }
 
+/* Data elsewhere than behind the command is not for TCP. */
+static const char *tcp_capsule(const struct nvme_id_ctrl *id, uint32_t *bytes, uint32_t *offset)
+{
+	*bytes = from_le16(id->icdoff) ? 0 : nvmf_capsule_room(id);
+	*offset = 0;
+	return NULL;
+}
+
 static int conn_connect(struct tcp_conn *c, struct err *err)
 {
 	const struct nvmf_cfg *cfg = &c->q->n->cfg;
@@ -281,6 +289,8 @@ static void tcp_stop(struct nvmf_queue *q)
 
 const struct nvmf_transport nvmf_tcp = {
 	.name = "tcp",
+	.admin_capsule_bytes = 8192,
+	.capsule = tcp_capsule,
 	.conn_open = tcp_conn_open,
 	.conn_close = tcp_conn_close,
 	.start = tcp_start,
