@@ -169,6 +169,8 @@ int flash_set_timeouts(struct flash *f, uint32_t slow_ms, uint32_t gone_ms)
 	timer_disarm(f->sh, &f->look);
 	if (f->in_flight)
 		look_next(f, TAILQ_FIRST(&f->aged));
+	if (f->ops->timeouts)
+		f->ops->timeouts(f, gone_ms);
 	return 0;
 }
 
@@ -216,7 +218,7 @@ uint64_t flash_slow_ns(const struct flash *f)
 
 uint32_t flash_ghosts(const struct flash *f)
 {
-	return f->ghosts;
+	return f->ghosts + (f->ops->ghosts ? f->ops->ghosts(f) : 0);
 }
 
 /* ---- looking at it ------------------------------------------------------------------------------------------------ */
@@ -230,12 +232,14 @@ void flash_health(struct flash *f, struct flash_health *out)
 		.slow_ns = flash_slow_ns(f),
 		.slow_times = f->slow_times,
 		.in_flight = f->in_flight,
-		.ghosts = f->ghosts,
+		.ghosts = flash_ghosts(f),
 		.oldest_ns = flash_oldest_ns(f),
 		.slow = f->slow,
 		.abandoned = f->abandoned};
 	for (unsigned int i = 0; i < FLASH_STATUS_COUNT; i++)
 		out->errors[i] = f->stats.errors[i];
+	if (f->ops->paths)
+		f->ops->paths(f, out);
 	if (f->ops->smart)
 		f->ops->smart(f, &out->smart);
 	else

@@ -12,6 +12,8 @@
 /* Every back end, in order of preference. */
 static const struct flash_backend *const backends[] = {
 	&flash_backend_file,
+	&flash_backend_tcp,
+	&flash_backend_rdma,
 	&flash_backend_mem,
 	&flash_backend_fault,
 };
@@ -69,7 +71,9 @@ int flash_open(struct shard *sh, const char *address, const struct flash_opts *o
 	be = backend_find(address, &where);
 	if (!be)
 		return err_set(err, -EINVAL, address, "address",
-			"not one of file:PATH, mem:SIZE[,name=NAME], fault:[volatile:]ADDRESS");
+			"not one of file:PATH, nvme+tcp://HOST[:PORT]/SUBNQN#NSID, "
+			"nvme+rdma://HOST[:PORT]/SUBNQN#NSID, mem:SIZE[,name=NAME], "
+			"fault:[volatile:]ADDRESS");
 	if (strlen(address) >= sizeof(f->info.address))
 		return err_set(err, -EINVAL, "flash", "address", "longer than %zu bytes",
 			sizeof(f->info.address) - 1);
@@ -84,6 +88,34 @@ int flash_open(struct shard *sh, const char *address, const struct flash_opts *o
 	snprintf(f->info.address, sizeof(f->info.address), "%s", address);
 	*out = f;
 	return 0;
+}
+
+void flash_warm(struct shard *sh, const char *address, const struct flash_opts *opts)
+{
+	struct flash_opts o = opts ? *opts : (struct flash_opts){.exclusive = true};
+	const char *where;
+	const struct flash_backend *be = backend_find(address, &where);
+
+	if (!be || !be->warm || opts_check(address, &o, NULL) < 0)
+		return;
+	if (!o.depth)
+		o.depth = FLASH_DEPTH_DEFAULT;
+	be->warm(sh, where, &o);
+}
+
+bool flash_is_warm(struct shard *sh, const char *address)
+{
+	const char *where;
+	const struct flash_backend *be = backend_find(address, &where);
+
+	return be && (!be->is_warm || be->is_warm(sh, where));
+}
+
+void flash_cool(struct shard *sh)
+{
+	for (size_t i = 0; i < ARRAY_LEN(backends); i++)
+		if (backends[i]->cool)
+			backends[i]->cool(sh);
 }
 
 void flash_close(struct flash *f)
@@ -218,6 +250,25 @@ void flash_scatter(const struct flash_io *io, const void *src)
 		memcpy(io->iov[i].iov_base, s, io->iov[i].iov_len);
 		s += io->iov[i].iov_len;
 	}
+}
+
+/* ---- keeping others out ---------------------------------------------------------------------- */
+
+int flash_claim(struct flash *f, uint64_t key, bool preempt, struct err *err)
+{
+	if (f->abandoned)
+		return err_set(err, -ENODEV, f->info.address, NULL, "it was given up");
+	if (!f->ops->claim)
+		return err_set(err, -EOPNOTSUPP, f->info.address, NULL,
+			"it has no reservations: nothing keeps another host from writing to it");
+	return f->ops->claim(f, key, preempt, err);
+}
+
+int flash_unclaim(struct flash *f, struct err *err)
+{
+	if (f->abandoned || !f->ops->unclaim)
+		return 0;
+	return f->ops->unclaim(f, err);
 }
 
 /* ---- straight-down I/O ----------------------------------------------------------------------- */

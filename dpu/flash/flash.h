@@ -107,6 +107,8 @@ int flash_open(struct shard *sh, const char *address, const struct flash_opts *o
 void flash_warm(struct shard *sh, const char *address, const struct flash_opts *opts);
 /* A warmed address (or a local one) can be opened without waiting. */
 bool flash_is_warm(struct shard *sh, const char *address);
+/* Drops what was warmed and not opened. Needed before the shard is closed, where there may be some. */
+void flash_cool(struct shard *sh);
 /* After the last completion (in flight is an error of the caller: asserts). Does not wait for ghosts: what they hold stays until they are gone. */
 void flash_close(struct flash *f);
 const struct flash_info *flash_info(const struct flash *f);

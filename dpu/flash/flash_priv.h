@@ -22,7 +22,14 @@ struct flash_ops {
 	/* Ends everything in flight with flash_complete(GONE) and lets go of the callers' memory; what is still under way below becomes a ghost
 	 * (f->ghosts). Called once, from a task; nothing is submitted afterwards. Optional: I/O that never hangs just ends. */
 	void (*abandon)(struct flash *f);
-	void (*smart)(struct flash *f, struct flash_smart *out); /* optional */
+	/* All optional. */
+	void (*smart)(struct flash *f, struct flash_smart *out);
+	uint32_t (*ghosts)(const struct flash *f); /* beside those of f->ghosts */
+	/* After so long the device will be abandoned; 0: never. From now on. */
+	void (*timeouts)(struct flash *f, uint32_t gone_ms);
+	void (*paths)(const struct flash *f, struct flash_health *out); /* paths and npaths */
+	int (*claim)(struct flash *f, uint64_t key, bool preempt, struct err *err);
+	int (*unclaim)(struct flash *f, struct err *err);
 };
 
 struct flash {
@@ -57,8 +64,13 @@ struct flash_backend {
 	/* where: what stands behind it. opts: complete, defaults filled in where they are the same for all. */
 	int (*open)(struct shard *sh, const char *where, const struct flash_opts *opts,
 		struct flash **out, struct err *err);
+	/* Optional: where opening has to wait for somebody. As flash_warm() and its fellows. */
+	void (*warm)(struct shard *sh, const char *where, const struct flash_opts *opts);
+	bool (*is_warm)(struct shard *sh, const char *where);
+	void (*cool)(struct shard *sh);
 };
-extern const struct flash_backend flash_backend_file, flash_backend_mem, flash_backend_fault;
+extern const struct flash_backend flash_backend_file, flash_backend_mem, flash_backend_fault,
+	flash_backend_tcp, flash_backend_rdma;
 
 #define FLASH_DEPTH_DEFAULT 256u
 #define FLASH_DEPTH_MAX     4096u

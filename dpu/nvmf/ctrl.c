@@ -654,6 +654,11 @@ void nvmf_close(struct nvmf *n)
 	free(n);
 }
 
+void nvmf_set_io_timeout(struct nvmf *n, uint32_t ms)
+{
+	n->cfg.io_timeout_ms = ms;
+}
+
 bool nvmf_is_ready(const struct nvmf *n)
 {
 	return n->state == NVMF_READY && !n->lost;

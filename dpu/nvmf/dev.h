@@ -12,7 +12,12 @@
  *  - a write that is `repeatable` (flash_io.checked: whoever reads it can tell it from anything else) too;
  *  - any other one waits until the target is known to have ended everything of the lost association: its keep-alive
  *    timeout twice over (it notices a loss no later) and the command quiesce time it reports. nvmf_dev_quiet_ns() tells.
- * Nothing is acknowledged twice, and an I/O that was aborted by the target's own word is no ghost.
+ * A new write to blocks that such a command may still change waits as long, whatever it is. Nothing is acknowledged twice, and an I/O that was aborted by
+ * the target's own word is no ghost.
+ *
+ * Caches. A target that restarts loses what was in its volatile cache, and comes back as if nothing had happened. So a flush succeeds only
+ * over a connection that is as old as the oldest write it has to cover; where there is none any more it ends with NVMF_DEV_MEDIA: what had been
+ * written since the last flush may not be there.
  *
  * Reservations (where the target has them) keep a former owner of the pool out: nvmf_dev_claim().
  *
@@ -81,6 +86,8 @@ struct nvmf_dev_io {
 	struct nvmf_dev *dev;
 	int path;
 	uint8_t tries;
+	uint64_t hold_ns; /* not sent before */
+	uint64_t seq; /* flush: the last write it covers */
 	TAILQ_ENTRY(nvmf_dev_io) link;
 };
 

@@ -7,6 +7,7 @@
  *   tcp.c    the NVMe/TCP transport: tcp_rx.c decodes, tcp.c sends and connects
  *   rdma*.c  the NVMe/RDMA transport: see rdma_priv.h
  *   sync.c   identify, discovery and shutdown for callers that wait
+ *   dev*.c   a namespace over several controllers (dev_priv.h)
  *
  * A transport moves one queue's commands. It knows slots, not controllers; everything it learns it tells by
  * nvmf_queue_up(), nvmf_slot_done() and nvmf_queue_lost(), all from the shard's loop. Lost queues are torn down by a task of the
@@ -171,6 +172,10 @@ void nvmf_queue_up(struct nvmf_queue *q);
 /* The connection is lost, what says why (a text of any life). May be called anywhere; acts from a task. */
 void nvmf_queue_lost(struct nvmf_queue *q, int err, const char *what);
 void nvmf_lost(struct nvmf *n, int err, const char *what);
+/* A controller's timeout of commands, from now on. */
+void nvmf_set_io_timeout(struct nvmf *n, uint32_t ms);
+/* What Identify says of a namespace; -ENODEV: not there, or in a format we do not take. */
+int nvmf_take_ns(const struct nvme_id_ns *id, struct nvmf_ns *out);
 /* The one place that changes n->state. */
 void nvmf_set_state(struct nvmf *n, enum nvmf_state state);
 

@@ -99,7 +99,7 @@ int nvmf_shutdown(struct nvmf *n)
 
 /* ---- namespaces ------------------------------------------------------------------------------------------ */
 
-static int take_ns(const struct nvme_id_ns *id, struct nvmf_ns *out)
+int nvmf_take_ns(const struct nvme_id_ns *id, struct nvmf_ns *out)
 {
 	const struct nvme_lbaf *f = &id->lbaf[NVME_FLBAS_INDEX(id->flbas)];
 
@@ -130,7 +130,7 @@ int nvmf_identify_ns(struct nvmf *n, uint32_t nsid, struct nvmf_ns *out)
 	rc = admin_read(n, &io, id, sizeof(*id));
 	if (rc == -EIO && !io.err && NVME_SC_CODE(io.status) == NVME_SC_INVALID_NS)
 		return -ENODEV;
-	return rc < 0 ? rc : take_ns(id, out);
+	return rc < 0 ? rc : nvmf_take_ns(id, out);
 }
 
 int nvmf_list_ns(struct nvmf *n, uint32_t after, uint32_t *nsids, int max)
