@@ -138,6 +138,7 @@ static void look_at_devices(struct mover *m, uint64_t now)
 	uint64_t due = 0;
 
 	note_devices(m, now);
+	evacuate_give_way(m);
 	check_returned(m);
 	for (unsigned int d = 0; d < pool_ndevs(m->pool); d++) {
 		uint64_t bit = 1ull << d;

@@ -336,9 +336,12 @@ static bool is_quiet(void *arg)
 
 	if (m->notes_in_flight)
 		return false;
-	TAILQ_FOREACH (t, &m->tasks, link)
-		if (t->in_flight || t->noting)
+	TAILQ_FOREACH (t, &m->tasks, link) {
+		bool leaves = t->in_flight && t->reason->can_leave && t->reason->can_leave(t);
+
+		if ((t->in_flight && !leaves) || t->noting)
 			return false;
+	}
 	return true;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/log.h"
 #include "common/base/util.h"
 #include "dpu/mover/mover_priv.h"
 
@@ -73,9 +74,40 @@ static uint32_t used_segments(const struct mover *m, unsigned int dev)
 	return d->nsegments > d->free_segments ? d->nsegments - 1 - d->free_segments : 0;
 }
 
+/* Devices beside dev that take new data. */
+static unsigned int others_than(const struct mover *m, unsigned int dev)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < pool_ndevs(m->pool); i++)
+		n += i != dev && pool_dev_placeable(m->pool, i);
+	return n;
+}
+
+/* With fewer of them the stripes of a volume, which keep off its data flash, would have less than their redundancy. */
+static unsigned int others_needed(const struct mover *m)
+{
+	const struct pool_cfg *pc = pool_cfg(m->pool);
+
+	return pc->scheme.m + 1u + !pc->allow_data_device;
+}
+
+void evacuate_give_way(struct mover *m)
+{
+	for (unsigned int d = 0; d < pool_ndevs(m->pool); d++) {
+		if (pool_dev(m->pool, d)->state != POOL_DEV_EVACUATING ||
+			others_than(m, d) >= others_needed(m))
+			continue;
+		log_warn("mover: %s is no longer evacuated: without it new data would lack "
+			 "redundancy",
+			pool_dev(m->pool, d)->name);
+		pool_dev_set_state(m->pool, d, POOL_DEV_HEALTHY, NULL);
+	}
+}
+
 static int check(struct mover *m, const struct mover_job *job, struct err *err)
 {
-	unsigned int dev = (unsigned int)job->dev, others = 0;
+	unsigned int dev = (unsigned int)job->dev, others = others_than(m, dev);
 	const struct pool_dev *d = pool_dev(m->pool, dev);
 	const struct pool_cfg *pc = pool_cfg(m->pool);
 	enum pool_dev_state was = d->state;
@@ -87,15 +119,18 @@ static int check(struct mover *m, const struct mover_job *job, struct err *err)
 			"is %s: there is nothing to evacuate from it (rebuild does that)",
 			pool_dev_state_name(d->state));
 	for (unsigned int i = 0; i < pool_ndevs(m->pool); i++) {
-		if (i == dev || !pool_dev_placeable(m->pool, i))
-			continue;
-		others++;
-		room += pool_dev(m->pool, i)->free_segments;
+		if (i != dev && pool_dev_placeable(m->pool, i))
+			room += pool_dev(m->pool, i)->free_segments;
 	}
 	if (others < (unsigned int)pc->scheme.k + pc->scheme.m)
 		return err_set(err, -EINVAL, d->name, "device",
 			"%u devices would be left: %u+%u needs %u", others, pc->scheme.k,
 			pc->scheme.m, (unsigned int)pc->scheme.k + pc->scheme.m);
+	if (others < others_needed(m))
+		return err_set(err, -EINVAL, d->name, "device",
+			"%u devices would be left: stripes of %u copies beside a data flash need "
+			"%u",
+			others, pc->scheme.m + 1u, others_needed(m));
 	if (room < used_segments(m, dev))
 		return err_set(err, -ENOSPC, d->name, "device",
 			"the others have %llu free segments: %u are needed",
@@ -268,6 +303,12 @@ static enum work work(struct mtask *t)
 		task_say(t, "the device has failed: a rebuild takes over");
 		return WORK_FAILED;
 	}
+	if (pool_dev(t->m->pool, dev_of(t))->state != POOL_DEV_EVACUATING) {
+		if (t->in_flight)
+			return WORK_WAIT;
+		task_say(t, "gave way: without the device new data would lack redundancy");
+		return WORK_FAILED;
+	}
 	switch (t->phase) {
 	case 0:
 		return pieces(t);
@@ -284,6 +325,13 @@ static void batch_done(struct mtask *t, struct move_batch *b)
 	struct evacuate *e = t->priv;
 
 	walk_batch_done(&e->walk, b);
+}
+
+static bool can_leave(const struct mtask *t)
+{
+	const struct evacuate *e = t->priv;
+
+	return t->in_flight == 1 && e->moving && piece_move_is_unsettled(e->piece);
 }
 
 static void end(struct mtask *t)
@@ -310,4 +358,5 @@ const struct reason reason_evacuate = {.check = check,
 	.work = work,
 	.batch_done = batch_done,
 	.end = end,
+	.can_leave = can_leave,
 	.cancelled = cancelled};

@@ -61,9 +61,13 @@ struct reason {
 	void (*batch_done)(struct mtask *t, struct move_batch *b); /* one of its batches */
 	void (*end)(struct mtask *t); /* nothing of it is in flight; frees t->priv */
 	void (*cancelled)(struct mtask *t); /* may be NULL */
+	/* All that is in flight of it goes on without the mover (piece_move_close). May be NULL. */
+	bool (*can_leave)(const struct mtask *t);
 };
 extern const struct reason reason_clean, reason_rebuild, reason_scrub, reason_protect,
 	reason_evacuate, reason_restore;
+/* Devices that are being emptied take new data again where too few others are left for it: their tasks end. From the loop. */
+void evacuate_give_way(struct mover *m);
 
 struct slot {
 	struct move_batch *batch;

@@ -181,6 +181,13 @@ static void batch_done(struct mtask *t, struct move_batch *b)
 	walk_batch_done(&r->walk, b);
 }
 
+static bool can_leave(const struct mtask *t)
+{
+	const struct restore *r = t->priv;
+
+	return t->in_flight == 1 && r->moving && piece_move_is_unsettled(r->piece);
+}
+
 static void end(struct mtask *t)
 {
 	struct restore *r = t->priv;
@@ -193,5 +200,9 @@ static void end(struct mtask *t)
 	t->priv = NULL;
 }
 
-const struct reason reason_restore = {
-	.check = check, .begin = begin, .work = work, .batch_done = batch_done, .end = end};
+const struct reason reason_restore = {.check = check,
+	.begin = begin,
+	.work = work,
+	.batch_done = batch_done,
+	.end = end,
+	.can_leave = can_leave};

@@ -127,7 +127,10 @@ struct piece_at {
 	uint64_t index;
 };
 int piece_move_open(struct store *s, struct piece_move **out);
-void piece_move_close(struct piece_move *p); /* not while it runs */
+/* Not while it runs, unless it is unsettled: then it goes on without done_fn, and the store, when it closes, waits for it. */
+void piece_move_close(struct piece_move *p);
+/* Its last record failed, and may be on flash all the same: it is tried again until it is known, however long devices are away. */
+bool piece_move_is_unsettled(const struct piece_move *p);
 /* The next piece at or after *at (volume NULL: from the first) that lies on dev, in order; false: none. */
 bool piece_find(struct store *s, int dev, struct piece_at *at);
 /* The one after *at. */

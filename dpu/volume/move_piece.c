@@ -36,6 +36,8 @@ struct piece_move {
 	uint32_t from_segment, segment;
 	bool have_segment;
 	bool running, final;
+	bool unsettled; /* waits to try its record again */
+	bool orphan; /* whoever started it is gone: it ends by itself, at the latest with the store */
 	uint8_t era;
 
 	struct range_lock lock;
@@ -88,11 +90,21 @@ int piece_move_open(struct store *s, struct piece_move **out)
 	return 0;
 }
 
+bool piece_move_is_unsettled(const struct piece_move *m)
+{
+	return m->running && m->unsettled;
+}
+
 void piece_move_close(struct piece_move *m)
 {
 	if (!m)
 		return;
-	assert(!m->running);
+	if (m->running) {
+		assert(m->unsettled);
+		m->orphan = true;
+		m->s->piece_orphans++;
+		return;
+	}
 	shard_undefer(m->s->sh, &m->task);
 	timer_disarm(m->s->sh, &m->timer);
 	mem_free(m->buf, (size_t)CHUNK_BLOCKS * IO_BLOCK_BYTES);
@@ -149,6 +161,11 @@ static void finish(struct piece_move *m, int status)
 	unlock(m);
 	m->vol->in_flight--;
 	m->running = false;
+	if (m->orphan) {
+		m->s->piece_orphans--;
+		piece_move_close(m);
+		return;
+	}
 	m->done_fn(m->arg, status, m->lost);
 }
 
@@ -204,7 +221,10 @@ static void record(struct piece_move *m);
 
 static void record_again(void *arg)
 {
-	record(arg);
+	struct piece_move *m = arg;
+
+	m->unsettled = false;
+	record(m);
 }
 
 static void new_home(struct piece_move *m)
@@ -238,6 +258,7 @@ static void recorded(struct rec_item *it, enum io_status status)
 	}
 	/* It may be on flash all the same: nothing may be written to the old home until it is known which one holds. It is tried until it is. */
 	if (!m->s->closing) {
+		m->unsettled = true;
 		timer_arm(m->s->sh, &m->timer, shard_now_ns(m->s->sh) + RETRY_NS, record_again, m);
 		return;
 	}

@@ -258,7 +258,7 @@ static bool is_quiet(void *arg)
 	queue_stats(s->queue, &qs);
 	return !s->in_flight && !qs.waiting && !stripelog_inflight(s->log) && rec_idle(s) &&
 	       area_jobs_idle(s) && area_frees_idle(s) && !s->note_puts && TAILQ_EMPTY(&s->done) &&
-	       checkpoint_idle(s) && heal_idle(s);
+	       checkpoint_idle(s) && heal_idle(s) && !s->piece_orphans;
 }
 
 struct close_flush {

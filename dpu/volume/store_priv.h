@@ -300,6 +300,8 @@ struct store {
 	struct task tick, rec_round;
 	struct poller poller;
 	bool closing;
+	uint32_t
+		piece_orphans; /* moves of pieces that nobody waits for any more (piece_move_close) */
 	bool again; /* something was full: the poller has to try again */
 	bool space_short; /* somebody has been told to wait for room in the log */
 	enum store_space_level space_level;

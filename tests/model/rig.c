@@ -295,7 +295,12 @@ static void see_moved(struct vol *v)
 bool may_lose(struct life *l, uint64_t devs)
 {
 	unsigned int lost = popcount(devs);
+	struct store_stats st;
 
+	store_stats(l->store, &st);
+	l->thin_stripes |= st.log.short_stripes != 0;
+	if (l->thin_stripes)
+		return false; /* nothing more */
 	if (lost > l->m + 1 || l->ndevs - lost < l->m + 1)
 		return false;
 	for (unsigned int i = 0; i < VOLS; i++) {

@@ -54,6 +54,7 @@ struct life {
 	uint64_t dead; /* failed for good */
 	uint64_t suspect; /* had media errors: may have been given up */
 	uint64_t away; /* not there at the last open */
+	bool thin_stripes; /* too few devices at times, and allowed: some have less than their redundancy */
 	uint64_t pulled; /* gone, and may come back while the card runs */
 	uint64_t thin; /* was pulled out, and what it missed has not been made whole yet */
 	uint64_t ever_away; /* the same of those that were not there at an open */
