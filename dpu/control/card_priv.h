@@ -5,6 +5,7 @@
 
 #include "dpu/control/call.h"
 #include "dpu/control/card.h"
+#include "dpu/flash/flash.h"
 #include "dpu/mover/mover.h"
 #include "dpu/stripelog/stripelog.h"
 
@@ -26,7 +27,7 @@ struct card_vm {
 
 /* A member of the pool as the card remembers it. */
 struct card_flash {
-	char name[64], address[256], domain[64];
+	char name[64], address[FLASH_ADDRESS_MAX], domain[64];
 	uint32_t atomic_bytes, block_bytes;
 	bool leaving; /* out of the pool once nothing lies on it */
 };

@@ -127,6 +127,70 @@ static void average(uint64_t *avg, uint64_t ns)
 	*avg = *avg ? *avg + ns / AVERAGE_PART - *avg / AVERAGE_PART : ns;
 }
 
+static unsigned int class_of(uint64_t ns)
+{
+	unsigned int octave; /* of its highest bit, from 16 on */
+
+	if (ns < AGE_OCTAVE)
+		return (unsigned int)ns;
+	octave = 59u - (unsigned int)__builtin_clzll(ns);
+	return MIN((octave + 1) * AGE_OCTAVE + (unsigned int)(ns >> octave) % AGE_OCTAVE,
+		AGE_CLASSES - 1);
+}
+
+/* The longest that falls into a class. */
+static uint64_t class_top(unsigned int c)
+{
+	unsigned int octave = c / AGE_OCTAVE;
+
+	if (!octave)
+		return c;
+	return ((uint64_t)(AGE_OCTAVE + c % AGE_OCTAVE + 1) << (octave - 1)) - 1;
+}
+
+static void classes_add(struct age_classes *a, uint64_t ns)
+{
+	a->n[class_of(ns)]++;
+	a->count++;
+	a->max_ns = MAX(a->max_ns, ns);
+}
+
+/* What `percent` of them did not exceed. */
+static uint64_t classes_at(const struct age_classes *a, unsigned int percent)
+{
+	uint64_t left = DIV_ROUND_UP(a->count * percent, 100);
+
+	for (unsigned int c = 0; c < AGE_CLASSES && left; c++) {
+		if (a->n[c] >= left)
+			return MIN(class_top(c), a->max_ns);
+		left -= a->n[c];
+	}
+	return a->max_ns;
+}
+
+static struct flash_latency latency(const struct age_classes *a)
+{
+	return (struct flash_latency){.p50_ns = classes_at(a, 50),
+		.p99_ns = classes_at(a, 99),
+		.max_ns = a->max_ns,
+		.count = a->count};
+}
+
+static void measure(struct flash *f, enum flash_op op, uint64_t ns)
+{
+	f->max_ns = MAX(f->max_ns, ns);
+	if (op == FLASH_READ) {
+		average(&f->read_ns, ns);
+		classes_add(&f->reads, ns);
+	} else if (op == FLASH_WRITE) {
+		average(&f->write_ns, ns);
+		classes_add(&f->writes, ns);
+	} else if (op == FLASH_FLUSH) {
+		average(&f->flush_ns, ns);
+		classes_add(&f->flushes, ns);
+	}
+}
+
 void age_end(struct flash *f, struct flash_io *io)
 {
 	uint64_t ns = shard_now_ns(f->sh) - io->submit_ns;
@@ -135,13 +199,7 @@ void age_end(struct flash *f, struct flash_io *io)
 	TAILQ_REMOVE(&f->aged, io, age_link);
 	if (!--f->in_flight && shard_is_virtual(f->sh))
 		timer_disarm(f->sh, &f->look); /* or time would jump to it when all is done */
-	f->max_ns = MAX(f->max_ns, ns);
-	if (io->op == FLASH_READ)
-		average(&f->read_ns, ns);
-	else if (io->op == FLASH_WRITE)
-		average(&f->write_ns, ns);
-	else if (io->op == FLASH_FLUSH)
-		average(&f->flush_ns, ns);
+	measure(f, io->op, ns);
 	if (!f->slow || !was_oldest || f->abandoned)
 		return;
 	if (f->in_flight && age_of(f, TAILQ_FIRST(&f->aged)) >= slow_after(f))
@@ -228,6 +286,9 @@ void flash_health(struct flash *f, struct flash_health *out)
 	*out = (struct flash_health){.read_ns = f->read_ns,
 		.write_ns = f->write_ns,
 		.flush_ns = f->flush_ns,
+		.read = latency(&f->reads),
+		.write = latency(&f->writes),
+		.flush = latency(&f->flushes),
 		.max_ns = f->max_ns,
 		.slow_ns = flash_slow_ns(f),
 		.slow_times = f->slow_times,

@@ -288,6 +288,7 @@ static void submit_inner(struct fault_io *x)
 		.len = is_write(io) ? x->store_len : io->len,
 		.iov = io->iov,
 		.niov = io->niov,
+		.checked = io->checked,
 		.done_fn = inner_done,
 		.arg = x};
 	if (io->op == FLASH_WRITE && (x->corrupt || x->store_len < io->len)) {
@@ -448,6 +449,37 @@ static void fault_kick(struct flash *f)
 
 static void fault_abandon(struct flash *f);
 
+static uint32_t fault_ghosts(const struct flash *f)
+{
+	return flash_ghosts(fault_of(f)->inner);
+}
+
+static void fault_timeouts(struct flash *f, uint32_t gone_ms)
+{
+	struct flash *inner = fault_of(f)->inner;
+
+	if (inner->ops->timeouts)
+		inner->ops->timeouts(inner, gone_ms);
+}
+
+static void fault_paths(const struct flash *f, struct flash_health *out)
+{
+	const struct flash *inner = fault_of(f)->inner;
+
+	if (inner->ops->paths)
+		inner->ops->paths(inner, out);
+}
+
+static int fault_claim(struct flash *f, uint64_t key, bool preempt, struct err *err)
+{
+	return flash_claim(fault_of(f)->inner, key, preempt, err);
+}
+
+static int fault_unclaim(struct flash *f, struct err *err)
+{
+	return flash_unclaim(fault_of(f)->inner, err);
+}
+
 static void fault_close(struct flash *f)
 {
 	struct fault_flash *ff = fault_of(f);
@@ -471,6 +503,11 @@ static const struct flash_ops fault_ops = {
 	.submit = fault_submit,
 	.kick = fault_kick,
 	.abandon = fault_abandon,
+	.ghosts = fault_ghosts,
+	.timeouts = fault_timeouts,
+	.paths = fault_paths,
+	.claim = fault_claim,
+	.unclaim = fault_unclaim,
 };
 
 int fault_open(struct shard *sh, struct flash *inner, bool volatile_cache, struct flash **out)
@@ -494,15 +531,24 @@ int fault_open(struct shard *sh, struct flash *inner, bool volatile_cache, struc
 	return 0;
 }
 
+static const char volatile_prefix[] = "volatile:";
+
+static const char *inner_address(const char *where)
+{
+	return strncmp(where, volatile_prefix, strlen(volatile_prefix)) == 0
+		       ? where + strlen(volatile_prefix)
+		       : where;
+}
+
 static int fault_open_address(struct shard *sh, const char *where, const struct flash_opts *opts,
 	struct flash **out, struct err *err)
 {
-	static const char prefix[] = "volatile:";
-	bool is_volatile = strncmp(where, prefix, sizeof(prefix) - 1) == 0;
+	const char *inner_where = inner_address(where);
+	bool is_volatile = inner_where != where;
 	struct flash *inner;
 	int rc;
 
-	rc = flash_open(sh, is_volatile ? where + sizeof(prefix) - 1 : where, opts, &inner, err);
+	rc = flash_open(sh, inner_where, opts, &inner, err);
 	if (rc < 0)
 		return rc;
 	rc = fault_open(sh, inner, is_volatile || inner->info.volatile_cache, out);
@@ -513,7 +559,20 @@ static int fault_open_address(struct shard *sh, const char *where, const struct 
 	return rc;
 }
 
-const struct flash_backend flash_backend_fault = {.scheme = "fault", .open = fault_open_address};
+static void fault_warm(struct shard *sh, const char *where, const struct flash_opts *opts)
+{
+	flash_warm(sh, inner_address(where), opts);
+}
+
+static bool fault_is_warm(struct shard *sh, const char *where)
+{
+	return flash_is_warm(sh, inner_address(where));
+}
+
+const struct flash_backend flash_backend_fault = {.scheme = "fault",
+	.open = fault_open_address,
+	.warm = fault_warm,
+	.is_warm = fault_is_warm};
 
 struct flash *fault_inner(struct flash *f)
 {

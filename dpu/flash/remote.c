@@ -57,10 +57,10 @@ struct bounce {
 struct remote {
 	struct flash f;
 	struct remote_use use;
-	bool used;
+	bool used, giving_up;
 	struct nvmf_dev *dev;
 	uint32_t unit; /* bytes of a block of the namespace; ours may be larger */
-	uint32_t nghosts; /* I/Os that were in flight when it was given up */
+	struct timer quiet; /* given up: until no ghost is left */
 	struct slot *slots;
 	struct slot **free_slots;
 	uint32_t nfree;
@@ -281,6 +281,12 @@ static void hungry_set(struct remote *r, struct slot *s, bool hungry)
 		TAILQ_REMOVE(&r->hungry, s, link);
 }
 
+static void over_add(struct remote *r, struct slot *s)
+{
+	s->over = true;
+	TAILQ_INSERT_TAIL(&r->over, s, link);
+}
+
 static void end_over(void *arg)
 {
 	struct remote *r = arg;
@@ -306,8 +312,7 @@ static void slot_fail(struct remote *r, struct slot *s, int rc)
 	hungry_set(r, s, false);
 	if (s->parts)
 		return;
-	s->over = true;
-	TAILQ_INSERT_TAIL(&r->over, s, link);
+	over_add(r, s);
 	shard_defer(r->f.sh, &r->task, end_over, r);
 }
 
@@ -358,7 +363,11 @@ static void part_done(struct nvmf_dev_io *io)
 		hungry_set(r, s, false);
 	if (!r->f.abandoned)
 		feed(r);
-	if (!s->parts && !s->hungry && !s->over)
+	if (s->parts || s->hungry || s->over)
+		return;
+	if (r->giving_up) /* all of them are told when it has been */
+		over_add(r, s);
+	else
 		slot_end(r, s);
 }
 
@@ -390,34 +399,41 @@ static void remote_kick(struct flash *f)
 	nvmf_dev_kick(container_of(f, struct remote, f)->dev);
 }
 
+static void quiet(void *arg)
+{
+	struct remote *r = arg;
+
+	r->f.ghosts = 0;
+}
+
+/* What was sent may still be carried out. */
+static void ghosts_begin(struct remote *r, uint32_t n)
+{
+	uint64_t until = nvmf_dev_quiet_ns(r->dev);
+
+	if (until && timer_arm(r->f.sh, &r->quiet, until, quiet, r) == 0)
+		r->f.ghosts = n;
+}
+
 static void remote_abandon(struct flash *f)
 {
 	struct remote *r = container_of(f, struct remote, f);
-	struct slot_list left = TAILQ_HEAD_INITIALIZER(left);
+	uint32_t n = f->in_flight;
 	struct slot *s, *next;
 
-	r->nghosts = f->in_flight;
 	shard_undefer(f->sh, &r->task);
-	TAILQ_CONCAT(&left, &r->over, link);
 	for (s = TAILQ_FIRST(&r->hungry); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		hungry_set(r, s, false);
 		s->status = FLASH_ERR_GONE;
 		if (!s->parts)
-			TAILQ_INSERT_TAIL(&left, s, link);
+			over_add(r, s);
 	}
-	nvmf_dev_abandon(r->dev); /* the last one may close us, unless some are left */
-	while ((s = TAILQ_FIRST(&left))) {
-		TAILQ_REMOVE(&left, s, link);
-		slot_end(r, s);
-	}
-}
-
-static uint32_t remote_ghosts(const struct flash *f)
-{
-	const struct remote *r = container_of(f, struct remote, f);
-
-	return nvmf_dev_quiet_ns(r->dev) ? r->nghosts : 0;
+	r->giving_up = true;
+	nvmf_dev_abandon(r->dev);
+	r->giving_up = false;
+	ghosts_begin(r, n);
+	end_over(r);
 }
 
 static void remote_timeouts(struct flash *f, uint32_t gone_ms)
@@ -472,6 +488,7 @@ static void remote_close(struct flash *f)
 	uint64_t quiet = r->dev ? nvmf_dev_quiet_ns(r->dev) : 0;
 
 	shard_undefer(f->sh, &r->task);
+	timer_disarm(f->sh, &r->quiet);
 	if (r->dev)
 		nvmf_dev_close(r->dev);
 	if (r->used)
@@ -489,7 +506,6 @@ static const struct flash_ops remote_ops = {
 	.submit = remote_submit,
 	.kick = remote_kick,
 	.abandon = remote_abandon,
-	.ghosts = remote_ghosts,
 	.timeouts = remote_timeouts,
 	.smart = remote_smart,
 	.paths = remote_paths,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/base/util.h"
 #include "dpu/flash/remote_priv.h"
 
 #define GHOSTS_WAIT_NS 1000000000ull /* how long an opening waits for those of an earlier one */
@@ -87,8 +88,8 @@ int remote_use_begin(struct shard *sh, struct remote_use *u, const char *where, 
 {
 	struct wanted w = {.u = u};
 
-	if (!try_use(&w))
-		(void)shard_wait(sh, try_use, &w, GHOSTS_WAIT_NS);
+	if (!try_use(&w) && shard_wait(sh, try_use, &w, MIN(w.ghosts_ns, GHOSTS_WAIT_NS)) < 0)
+		(void)try_use(&w);
 	if (w.taken)
 		return err_set(err, -EBUSY, where, NULL, "in use by another owner");
 	if (w.ghosts_ns)

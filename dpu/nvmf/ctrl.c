@@ -392,7 +392,8 @@ static void async_config_done(struct nvmf_io *io)
 
 static void start_async_config(struct nvmf *n)
 {
-	uint32_t want = from_le32(n->id.oaes) & (NVME_OAES_NS_ATTR | NVME_OAES_DISC_CHANGE);
+	uint32_t want = from_le32(n->id.oaes) &
+			(NVME_OAES_NS_ATTR | NVME_OAES_ANA_CHANGE | NVME_OAES_DISC_CHANGE);
 
 	if (!want) {
 		step_next(n);

@@ -63,7 +63,8 @@ static int open_path(struct nvmf_dev *d, const struct nvmf_path_addr *addr, stru
 	p->addr = *addr;
 	if (!p->addr.port)
 		p->addr.port = DEFAULT_PORT;
-	p->page = calloc(1, NVME_IDENTIFY_SIZE);
+	p->page_bytes = NVME_IDENTIFY_SIZE;
+	p->page = calloc(1, p->page_bytes);
 	if (!p->page)
 		return err_set(err, -ENOMEM, d->name, NULL, "out of memory");
 	ctrl->host = p->addr.host;

@@ -13,6 +13,7 @@
 #define FULL_MS    1
 #define SC_TYPE(s) ((s) >> 8 & 7)
 #define SCT_MEDIA  2
+#define SCT_PATH   3
 
 /* ---- where an I/O is --------------------------------------------------------------------------------------- */
 
@@ -319,7 +320,7 @@ static void unanswered(struct nvmf_dev *d, struct path *p, struct nvmf_dev_io *i
 		wait_for_path(io);
 }
 
-static void fenced(struct nvmf_dev *d)
+void dev_fenced(struct nvmf_dev *d)
 {
 	if (d->fenced)
 		return;
@@ -346,10 +347,13 @@ static void refused(struct nvmf_dev *d, struct path *p, struct nvmf_dev_io *io)
 	uint16_t status = io->cmd.status;
 
 	if (NVME_SC_CODE(status) == NVME_SC_RESERVATION_CONFLICT) {
-		fenced(d);
+		dev_fenced(d);
 		end(io, NVMF_DEV_FENCED);
 	} else if (NVME_SC_CODE(status) == NVME_SC_INVALID_NS) {
 		path_missing(p);
+		try_other_path(io);
+	} else if (SC_TYPE(status) == SCT_PATH) {
+		path_blocked(p, status);
 		try_other_path(io);
 	} else if (io->op == NVMF_DEV_DISCARD) {
 		end(io, NVMF_DEV_OK);

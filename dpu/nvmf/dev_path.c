@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/log.h"
 #include "common/base/util.h"
+#include "common/nvme/ana.h"
 #include "dpu/nvmf/dev_priv.h"
 #include "dpu/nvmf/nvmf_priv.h"
 
 #define LOOK_AGAIN_MS  1000 /* while a connected path is of no use */
 #define ADMIN_BUSY_MS  50
 #define MAX_BLOCKS_CMD 65536u
+#define ANA_LOG_MAX    65536u
 
 static void step_go(struct path *p, enum path_step step);
 
@@ -107,6 +110,9 @@ static void take_features(struct nvmf_dev *d, const struct nvme_id_ctrl *ctrl,
 	info->volatile_cache = ctrl->vwc & NVME_VWC_PRESENT;
 	info->write_zeroes = oncs & NVME_ONCS_WRITE_ZEROES;
 	info->discard = oncs & NVME_ONCS_DSM;
+	info->reservations = oncs & NVME_ONCS_RESERVATIONS &&
+			     id->rescap & NVME_RESCAP_TYPE(NVME_RESV_WRITE_EXCLUSIVE);
+	d->ptpl = id->rescap & NVME_RESCAP_PTPL;
 	memcpy(info->nguid, ns->nguid, sizeof(info->nguid));
 	copy_text(info->serial, ctrl->sn, sizeof(ctrl->sn));
 	copy_text(info->model, ctrl->mn, sizeof(ctrl->mn));
@@ -171,18 +177,6 @@ static void judge_gone(struct path *p)
 	dev_end_waiting(d, NVMF_DEV_GONE);
 }
 
-static void become_usable(struct path *p)
-{
-	struct nvmf_dev *d = p->d;
-
-	p->known = p->was_known = true;
-	p->unfit = false;
-	p->error[0] = 0;
-	d->gone = false;
-	set_state(p, NVMF_PATH_OPTIMIZED);
-	dev_push(d);
-}
-
 static void steps_end(struct path *p)
 {
 	bool again = p->again, changed = p->changed;
@@ -193,8 +187,73 @@ static void steps_end(struct path *p)
 		path_look(p, changed);
 }
 
+static void usable(struct path *p)
+{
+	p->error[0] = 0;
+	p->d->gone = false;
+	set_state(p, p->ana);
+	dev_push(p->d);
+	steps_end(p);
+}
+
+/* Connected, but not this way now. It is asked again even where a notice should come. */
+static void blocked(struct path *p, const char *what)
+{
+	p->ana = NVMF_PATH_INACCESSIBLE;
+	snprintf(p->error, sizeof(p->error), "the target says: %s", what);
+	set_state(p, NVMF_PATH_INACCESSIBLE);
+	look_in(p, LOOK_AGAIN_MS);
+}
+
+/* A change takes ANATT seconds at most, then something is wrong with this controller. */
+static bool change_is_over_time(struct path *p)
+{
+	uint64_t now = shard_now_ns(p->d->sh);
+	uint8_t anatt = nvmf_id(p->n)->anatt;
+
+	if (!p->change_ns)
+		p->change_ns = now;
+	return anatt && now - p->change_ns > anatt * 1000 * DEV_NS_PER_MS;
+}
+
+static void take_ana(struct path *p, uint16_t status, size_t got)
+{
+	enum nvme_ana_state s = NVME_ANA_CHANGE;
+	int rc = NVME_SC_CODE(status)
+			 ? -EIO
+			 : nvme_ana_log_find(p->page, got, p->d->nsid, p->anagrpid, &s);
+
+	if (rc < 0) {
+		blocked(p, rc == -EIO      ? "no ANA log"
+			   : rc == -ENOENT ? "an ANA log without this namespace"
+					   : "an ANA log that makes no sense");
+		return;
+	}
+	if (s != NVME_ANA_CHANGE) {
+		p->change_ns = 0;
+	} else if (change_is_over_time(p)) {
+		p->change_ns = 0;
+		nvmf_lost(p->n, -ETIMEDOUT, "the state of the namespace (ANA) does not settle");
+	}
+	if (nvme_ana_usable(s))
+		p->ana = s == NVME_ANA_OPTIMIZED ? NVMF_PATH_OPTIMIZED : NVMF_PATH_NON_OPTIMIZED;
+	else
+		blocked(p, nvme_ana_state_name(s));
+}
+
+static void go_on_to_claim(struct path *p)
+{
+	if (p->ana == NVMF_PATH_INACCESSIBLE)
+		steps_end(p);
+	else if (p->d->claim_key && !p->d->fenced && !p->checked)
+		step_go(p, PATH_RESV_REPORT);
+	else
+		usable(p);
+}
+
 static void identified(struct path *p, uint16_t status)
 {
+	const struct nvme_id_ns *id = p->page;
 	const char *why;
 
 	if (NVME_SC_CODE(status) == NVME_SC_INVALID_NS)
@@ -202,15 +261,55 @@ static void identified(struct path *p, uint16_t status)
 	else if (NVME_SC_CODE(status))
 		why = "Identify Namespace was refused";
 	else
-		why = adopt(p, p->page);
+		why = adopt(p, id);
 	if (why) {
 		unfit(p, why);
 		if (!NVME_SC_CODE(status) || NVME_SC_CODE(status) == NVME_SC_INVALID_NS)
 			judge_gone(p);
-	} else {
-		become_usable(p);
+		steps_end(p);
+		return;
 	}
-	steps_end(p);
+	p->known = p->was_known = true;
+	p->unfit = false;
+	p->anagrpid = from_le32(id->anagrpid);
+	if (nvmf_id(p->n)->cmic & NVME_CMIC_ANA) {
+		step_go(p, PATH_ANA);
+		return;
+	}
+	p->ana = NVMF_PATH_OPTIMIZED;
+	go_on_to_claim(p);
+}
+
+/* The target may have lost it with its power, or another host may have taken it. */
+static void claim_reported(struct path *p, uint16_t status)
+{
+	struct nvmf_resv_status st;
+	struct nvme_resv_report r;
+
+	if (NVME_SC_CODE(status) || nvme_resv_report_parse(p->page, p->page_bytes, &r) < 0) {
+		usable(p); /* the target judges every write by itself */
+		return;
+	}
+	nvmf_take_resv(p->n, &r, &st);
+	p->checked = true;
+	if (st.held && !st.we_hold) {
+		dev_fenced(p->d);
+		usable(p);
+	} else if (st.we_hold) {
+		usable(p);
+	} else {
+		step_go(p, st.registered ? PATH_RESV_ACQUIRE : PATH_RESV_REGISTER);
+	}
+}
+
+static void claim_again(struct path *p, uint16_t status)
+{
+	if (NVME_SC_CODE(status) == NVME_SC_RESERVATION_CONFLICT)
+		dev_fenced(p->d);
+	if (!NVME_SC_CODE(status) && p->step == PATH_RESV_REGISTER)
+		step_go(p, PATH_RESV_ACQUIRE);
+	else
+		usable(p);
 }
 
 static void step_done(struct nvmf_io *io)
@@ -224,29 +323,89 @@ static void step_done(struct nvmf_io *io)
 		return;
 	}
 	switch (p->step) {
+	case PATH_IDLE:
+		break;
 	case PATH_CHANGED_NS: /* it is read to be read; a target without it is asked all the same */
 		step_go(p, PATH_IDENTIFY);
 		break;
 	case PATH_IDENTIFY:
 		identified(p, io->status);
 		break;
+	case PATH_ANA:
+		take_ana(p, io->status, p->iov.iov_len);
+		go_on_to_claim(p);
+		break;
+	case PATH_RESV_REPORT:
+		claim_reported(p, io->status);
+		break;
+	case PATH_RESV_REGISTER:
+	case PATH_RESV_ACQUIRE:
+		claim_again(p, io->status);
+		break;
+	}
+}
+
+/* Group descriptors only; as many as the target says there are. */
+static uint32_t ana_log_bytes(struct path *p)
+{
+	uint64_t want = sizeof(struct nvme_ana_log) +
+			(uint64_t)from_le32(nvmf_id(p->n)->nanagrpid) *
+				sizeof(struct nvme_ana_group_desc);
+	void *page;
+
+	want = MIN(want, (uint64_t)MIN(ANA_LOG_MAX, nvmf_max_io_bytes(p->n)));
+	if (want > p->page_bytes && (page = realloc(p->page, want))) {
+		p->page = page;
+		p->page_bytes = want;
+	}
+	return (uint32_t)MIN(want, p->page_bytes);
+}
+
+static void step_fill(struct path *p, enum path_step step, struct nvme_sqe *sqe, uint32_t *len)
+{
+	struct nvmf_dev *d = p->d;
+
+	*len = NVME_IDENTIFY_SIZE;
+	switch (step) {
+	case PATH_CHANGED_NS:
+		nvme_sqe_set_get_log(sqe, 0, NVME_LOG_CHANGED_NS, 0, *len);
+		break;
+	case PATH_ANA:
+		*len = ana_log_bytes(p);
+		nvme_sqe_set_get_log(sqe, 0, NVME_LOG_ANA, 0, *len);
+		sqe->cdw10 = to_le32(from_le32(sqe->cdw10) | NVME_LOG_ANA_RGO);
+		break;
+	case PATH_RESV_REPORT:
+		nvme_sqe_set_resv_report(sqe, 0, d->nsid, *len);
+		break;
 	default:
+		nvme_sqe_set_identify(sqe, 0, d->nsid, NVME_CNS_NS);
 		break;
 	}
 }
 
 static void step_go(struct path *p, enum path_step step)
 {
+	struct nvmf_dev *d = p->d;
 	struct nvmf_io *io = &p->io;
+	uint16_t qid = step >= PATH_RESV_REPORT ? 1 : 0;
+	uint32_t len;
 
-	*io = (struct nvmf_io){.done_fn = step_done, .arg = p, .iov = &p->iov, .niov = 1};
-	p->iov = (struct iovec){p->page, NVME_IDENTIFY_SIZE};
-	if (step == PATH_CHANGED_NS)
-		nvme_sqe_set_get_log(&io->sqe, 0, NVME_LOG_CHANGED_NS, 0, NVME_IDENTIFY_SIZE);
-	else
-		nvme_sqe_set_identify(&io->sqe, 0, p->d->nsid, NVME_CNS_NS);
+	*io = (struct nvmf_io){.done_fn = step_done, .arg = p};
+	if (step == PATH_RESV_REGISTER) {
+		nvmf_io_resv_register(io, d->nsid, 0, d->claim_key, NVME_RESV_REGISTER, d->ptpl);
+	} else if (step == PATH_RESV_ACQUIRE) {
+		nvmf_io_resv_acquire(
+			io, d->nsid, d->claim_key, 0, NVME_RESV_ACQUIRE, NVME_RESV_WRITE_EXCLUSIVE);
+	} else {
+		step_fill(p, step, &io->sqe, &len);
+		memset(p->page, 0, p->page_bytes);
+		p->iov = (struct iovec){p->page, len};
+		io->iov = &p->iov;
+		io->niov = 1;
+	}
 	p->step = step;
-	if (nvmf_submit(nvmf_queue(p->n, 0), io) == 0)
+	if (nvmf_submit(nvmf_queue(p->n, qid), io) == 0)
 		return;
 	p->step = PATH_IDLE;
 	look_in(p, ADMIN_BUSY_MS);
@@ -273,6 +432,22 @@ void path_missing(struct path *p)
 	path_look(p, false);
 }
 
+void path_blocked(struct path *p, uint16_t status)
+{
+	switch (NVME_SC_CODE(status)) {
+	case NVME_SC_ANA_PERSISTENT_LOSS:
+	case NVME_SC_ANA_INACCESSIBLE:
+	case NVME_SC_ANA_TRANSITION:
+		if (p->state == NVMF_PATH_INACCESSIBLE)
+			return;
+		blocked(p, nvme_status_name(NVME_SC_CODE(status)));
+		path_look(p, false);
+		break;
+	default: /* of this command alone */
+		break;
+	}
+}
+
 /* ---- what the controller tells ---------------------------------------------------------------------------------- */
 
 static void path_ready(struct nvmf *n, void *arg)
@@ -280,7 +455,8 @@ static void path_ready(struct nvmf *n, void *arg)
 	struct path *p = arg;
 
 	p->up_seq = p->d->wrote_seq;
-	p->known = p->was_known = p->unfit = false;
+	p->known = p->was_known = p->unfit = p->checked = false;
+	p->change_ns = 0;
 	path_look(p, false);
 }
 
@@ -299,9 +475,12 @@ static void path_lost(struct nvmf *n, void *arg, int err, bool retrying)
 
 static void path_async(struct nvmf *n, void *arg, uint32_t result)
 {
-	if (NVME_AER_TYPE(result) == NVME_AER_TYPE_NOTICE &&
-		NVME_AER_INFO(result) == NVME_AER_NOTICE_NS_ATTR)
+	if (NVME_AER_TYPE(result) != NVME_AER_TYPE_NOTICE)
+		return;
+	if (NVME_AER_INFO(result) == NVME_AER_NOTICE_NS_ATTR)
 		path_look(arg, true);
+	else if (NVME_AER_INFO(result) == NVME_AER_NOTICE_ANA)
+		path_look(arg, false);
 }
 
 const struct nvmf_events path_events = {

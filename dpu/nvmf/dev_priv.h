@@ -30,7 +30,10 @@ enum path_step {
 	PATH_IDLE, /* nothing under way */
 	PATH_CHANGED_NS, /* reading the log that lets the target tell of the next change */
 	PATH_IDENTIFY,
-	PATH_NSTEPS
+	PATH_ANA, /* where the target has it */
+	PATH_RESV_REPORT, /* where the device is claimed: is it still ours? */
+	PATH_RESV_REGISTER, /* the target has forgotten it */
+	PATH_RESV_ACQUIRE,
 };
 
 struct path {
@@ -41,12 +44,17 @@ struct path {
 	bool known; /* in this association the namespace has been identified as ours */
 	bool was_known; /* ... at some time, whatever it is now */
 	bool unfit; /* ... as not there, or not what it was; error says */
+	bool checked; /* the claim, in this association */
+	enum nvmf_path_state ana; /* what the target says of the way: usable, or inaccessible */
+	uint32_t anagrpid;
+	uint64_t change_ns; /* since when it says: change. 0: it does not */
 	bool again; /* the steps start again when they have ended */
 	bool changed; /* ... with the log of changed namespaces */
 	enum path_step step;
 	struct nvmf_io io; /* of the steps */
 	struct iovec iov;
-	void *page; /* what they read: NVME_IDENTIFY_SIZE bytes */
+	void *page; /* what they read: page_bytes, NVME_IDENTIFY_SIZE at least */
+	size_t page_bytes;
 	struct timer look; /* until the steps are tried again */
 	uint64_t up_seq; /* writes that had ended when this association began */
 	uint32_t in_flight;
@@ -71,6 +79,8 @@ struct nvmf_dev {
 	struct path paths[NVMF_PATHS_MAX];
 	struct nvmf_dev_info info; /* nblocks 0: never reached yet */
 	bool deac; /* write zeroes may deallocate */
+	bool ptpl; /* reservations can outlive a loss of power */
+	uint64_t claim_key; /* 0: not claimed */
 	bool abandoned, fenced;
 	bool gone; /* the target says there is no such namespace any more */
 
@@ -96,6 +106,8 @@ bool path_is_usable(const struct path *p);
 void path_look(struct path *p, bool changed);
 /* A command was told that there is no such namespace. */
 void path_missing(struct path *p);
+/* A command was told that it cannot get through here: enum nvme_status of SCT 3. */
+void path_blocked(struct path *p, uint16_t status);
 void path_close(struct path *p);
 
 /* ---- dev_io.c -------------------------------------------------------------------------------------------- */
@@ -105,6 +117,7 @@ void dev_push(struct nvmf_dev *d); /* defers it */
 void dev_end_waiting(struct nvmf_dev *d, enum nvmf_dev_result result);
 /* Tells the owners of what is done. The last one may close the device: nothing of it is touched afterwards. */
 void dev_tell(struct nvmf_dev *d);
+void dev_fenced(struct nvmf_dev *d);
 static inline bool dev_io_writes(const struct nvmf_dev_io *io)
 {
 	return io->op == NVMF_DEV_WRITE || io->op == NVMF_DEV_WRITE_ZEROES ||

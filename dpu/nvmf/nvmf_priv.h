@@ -176,6 +176,9 @@ void nvmf_lost(struct nvmf *n, int err, const char *what);
 void nvmf_set_io_timeout(struct nvmf *n, uint32_t ms);
 /* What Identify says of a namespace; -ENODEV: not there, or in a format we do not take. */
 int nvmf_take_ns(const struct nvme_id_ns *id, struct nvmf_ns *out);
+/* What a reservation report says to this host. */
+void nvmf_take_resv(
+	const struct nvmf *n, const struct nvme_resv_report *r, struct nvmf_resv_status *out);
 /* The one place that changes n->state. */
 void nvmf_set_state(struct nvmf *n, enum nvmf_state state);
 

@@ -154,7 +154,7 @@ int nvmf_list_ns(struct nvmf *n, uint32_t after, uint32_t *nsids, int max)
 
 /* ---- reservations ---------------------------------------------------------------------------------------- */
 
-static void take_report(
+void nvmf_take_resv(
 	const struct nvmf *n, const struct nvme_resv_report *r, struct nvmf_resv_status *out)
 {
 	*out = (struct nvmf_resv_status){
@@ -196,7 +196,7 @@ int nvmf_resv_report(struct nvmf *n, uint32_t nsid, struct nvmf_resv_status *out
 		if (rc == 0)
 			rc = nvme_resv_report_parse(buf, len, &r);
 		if (rc == 0)
-			take_report(n, &r, out);
+			nvmf_take_resv(n, &r, out);
 		if (rc != -ENOBUFS)
 			return rc;
 		len = nvme_resv_report_bytes(r.nregistrants);

@@ -13,6 +13,7 @@
 
 #include "common/base/util.h"
 #include "dpu/core/shard.h"
+#include "tests/unit/nvme_memory.h"
 
 #define SIZE  (8u << 20)
 #define DEPTH 64u
@@ -22,12 +23,14 @@ struct backend {
 	const char *dir; /* of the scratch file */
 	uint32_t block;
 	bool virtual;
+	uint32_t peer; /* blocks of a peer's namespace; 0: none */
 };
 
 struct bed {
 	struct shard *sh;
 	struct flash *f;
-	char path[64], address[128];
+	struct nvme_memory *peer;
+	char path[64], address[160];
 	uint32_t block;
 };
 
@@ -51,6 +54,11 @@ static void bed_open(struct bed *b, const struct backend *be)
 		close(fd);
 	}
 	snprintf(b->address, sizeof(b->address), "%s%s", be->address, b->path);
+	if (be->peer) {
+		assert_int_equal(nvme_memory_open(b->sh, SIZE, be->peer, &b->peer), 0);
+		snprintf(b->address, sizeof(b->address), "%s//127.0.0.1:%u/%s#1?keep-alive=100",
+			be->address, b->peer->port, NVME_MEMORY_NQN);
+	}
 	if (flash_open(b->sh, b->address, &opts, &b->f, &err) < 0)
 		fail_msg("%s", err_text(&err));
 }
@@ -58,6 +66,8 @@ static void bed_open(struct bed *b, const struct backend *be)
 static void bed_close(struct bed *b)
 {
 	flash_close(b->f);
+	if (b->peer)
+		nvme_memory_close(b->peer);
 	shard_close(b->sh);
 	if (b->path[0])
 		unlink(b->path);
@@ -487,8 +497,12 @@ static void bed_open_again(struct bed *b)
 {
 	struct flash_opts opts = {.depth = DEPTH, .block_bytes = b->block, .exclusive = true};
 	struct err err = {0};
+	int rc;
 
-	if (flash_open(b->sh, b->address, &opts, &b->f, &err) < 0)
+	do /* a peer may need longer than an opening waits */
+		rc = flash_open(b->sh, b->address, &opts, &b->f, &err);
+	while (rc == -EBUSY && b->peer);
+	if (rc < 0)
 		fail_msg("%s", err_text(&err));
 }
 
@@ -527,6 +541,10 @@ static const struct backend suite_backends[] = {
 	{"fault over mem", "fault:mem:8M", NULL, 4096, true},
 	{"volatile fault over mem, 512", "fault:volatile:mem:8M", NULL, 512, true},
 	{"fault over file", "fault:file:", "/var/tmp", 4096, false},
+	{"NVMe/TCP", "nvme+tcp:", NULL, 4096, false, 4096},
+	{"NVMe/TCP, 512", "nvme+tcp:", NULL, 512, false, 512},
+	{"NVMe/TCP, 4096 on 512", "nvme+tcp:", NULL, 4096, false, 512},
+	{"fault over NVMe/TCP", "fault:nvme+tcp:", NULL, 4096, false, 4096},
 };
 
 static void over_all(void (*test)(struct bed *b))

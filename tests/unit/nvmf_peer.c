@@ -330,7 +330,7 @@ static void on_identify(struct peer_conn *c, const struct nvme_sqe *sqe)
 		fill_ctrl(&c->p->cfg, &id.ctrl);
 		break;
 	case NVME_CNS_NS:
-		if (from_le32(sqe->nsid) != 1) {
+		if (from_le32(sqe->nsid) != 1 || c->p->cfg.no_namespace) {
 			respond(c, cid, NVME_SC_INVALID_NS | NVME_SC_DNR, 0);
 			return;
 		}
@@ -614,6 +614,8 @@ static void complete(struct peer_conn *c, const struct nvme_sqe *sqe, const uint
 
 static uint16_t ana_status(const struct peer *p)
 {
+	if (p->cfg.no_namespace)
+		return NVME_SC_INVALID_NS | NVME_SC_DNR;
 	switch (p->ana_state) {
 	case NVME_ANA_INACCESSIBLE:
 		return NVME_SC_ANA_INACCESSIBLE;

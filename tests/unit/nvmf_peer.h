@@ -79,6 +79,7 @@ struct peer_cfg {
 	enum nvme_ana_state ana_state; /* 0: optimized */
 	uint16_t kas, cqt; /* of Identify: 100 ms, ms */
 	bool aborts_nothing; /* Abort is answered: not aborted */
+	bool no_namespace; /* it has none now: Invalid Namespace */
 };
 
 enum peer_hold {
