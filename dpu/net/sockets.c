@@ -260,7 +260,9 @@ static ssize_t sock_send(struct sock *k, bool *zc)
 		n = sendmsg(k->fd, &m, flags | (*zc ? MSG_ZEROCOPY : 0));
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == ENOBUFS && *zc) {
+		/* With none of ours out there is nothing to wait for: the limit (locked memory) is too low for good. */
 		k->zc_full = true;
+		k->zc_on = zc_outstanding(k->zc) > 0;
 		if (k->st.counters)
 			k->st.counters->zero_copy_no_room++;
 		*zc = false;
