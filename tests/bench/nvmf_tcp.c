@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * `nvmf.tcp.*`: the NVMe/TCP initiator against a target that takes data and drops it, on loopback, beside a bare socket that does the same
- * with a header of 16 bytes and an answer of 24 per message. Both peers are processes of their own on the other core; what counts is
+ * with a header of 16 bytes and an answer of 24 per message; and through the flash back end that stands on the initiator. Both peers are processes of their own on the other core; what counts is
  * the CPU time of this thread, in turns. The target is the card's own NVMe/TCP frontend over a back end that does nothing: commands of more than 8 KiB
  * take the whole way, capsule, R2T, data, response.
  */
@@ -23,6 +23,7 @@
 
 #include "common/base/util.h"
 #include "dpu/core/shard.h"
+#include "dpu/flash/flash.h"
 #include "dpu/frontend/nvme_tcp/nvme_tcp.h"
 #include "dpu/net/sockets.h"
 #include "dpu/nvmf/nvmf.h"
@@ -337,6 +338,11 @@ struct init {
 		struct nvmf_io io;
 		struct iovec iov;
 	} ios[DEPTH];
+	struct flash *flash; /* the same through the back end, on a connection of its own */
+	struct back_io {
+		struct flash_io io;
+		struct iovec iov;
+	} back_ios[DEPTH];
 };
 
 static void init_send(struct init *x, struct init_io *io);
@@ -352,11 +358,16 @@ static void init_done(struct nvmf_io *io)
 		init_send(x, container_of(io, struct init_io, io));
 }
 
+static struct iovec init_place(const struct init *x)
+{
+	return (struct iovec){x->mem + x->nsent * x->bytes % SOURCE_BYTES, x->bytes};
+}
+
 static void init_send(struct init *x, struct init_io *io)
 {
 	int rc;
 
-	io->iov = (struct iovec){x->mem + x->nsent * x->bytes % SOURCE_BYTES, x->bytes};
+	io->iov = init_place(x);
 	nvmf_io_rw(&io->io, x->opcode, 1, x->nsent * (x->bytes / 4096), x->bytes / 4096, 0);
 	io->io.iov = &io->iov;
 	io->io.niov = 1;
@@ -400,6 +411,63 @@ static uint64_t init_run(void *arg)
 	return SLICE_BYTES;
 }
 
+static void back_send(struct init *x, struct back_io *b);
+
+static void back_done(struct flash_io *io)
+{
+	struct init *x = io->arg;
+
+	if (io->status != FLASH_OK)
+		bench_die(flash_status_name(io->status), EIO);
+	x->nback++;
+	if (x->nsent < x->count)
+		back_send(x, container_of(io, struct back_io, io));
+}
+
+static void back_send(struct init *x, struct back_io *b)
+{
+	int rc;
+
+	b->iov = init_place(x);
+	b->io = (struct flash_io){.op = x->opcode == NVME_CMD_READ ? FLASH_READ : FLASH_WRITE,
+		.off = x->nsent * x->bytes,
+		.len = x->bytes,
+		.iov = &b->iov,
+		.niov = 1,
+		.done_fn = back_done,
+		.arg = x,
+		.checked = true};
+	x->nsent++;
+	rc = flash_submit(x->flash, &b->io);
+	if (rc < 0)
+		bench_die("flash_submit", -rc);
+}
+
+static uint64_t back_run(void *arg)
+{
+	struct init *x = arg;
+
+	x->nsent = x->nback = 0;
+	x->count = SLICE_BYTES / x->bytes;
+	for (int i = 0; i < DEPTH; i++)
+		back_send(x, &x->back_ios[i]);
+	if (shard_wait(x->sh, init_finished, x, WAIT_MS * 1000000ull) < 0)
+		bench_die("the target is silent", ETIMEDOUT);
+	return SLICE_BYTES;
+}
+
+static void back_open(struct init *x, uint16_t port)
+{
+	struct flash_opts opts = {.depth = DEPTH};
+	struct err e = {0};
+	char address[128];
+
+	snprintf(address, sizeof(address), "nvme+tcp://127.0.0.1:%u/%s#1?queues=1&depth=%d", port,
+		NQN, DEPTH);
+	if (flash_open(x->sh, address, &opts, &x->flash, &e) < 0)
+		bench_die(err_text(&e), ENODEV);
+}
+
 static void init_connect(struct init *x, uint16_t port, bool digests, bool zero_copy)
 {
 	struct nvmf_cfg cfg = {.host = "127.0.0.1",
@@ -432,7 +500,8 @@ static void compare(const char *name, struct init *x, struct bare *b, uint8_t op
 	uint32_t bytes, enum bench_want want)
 {
 	struct bench_side sides[] = {{.name = name, .run_fn = init_run, .arg = x},
-		{.name = "bare socket", .run_fn = bare_run, .arg = b}};
+		{.name = "bare socket", .run_fn = bare_run, .arg = b},
+		{.name = "flash nvme+tcp", .run_fn = back_run, .arg = x}};
 	struct nvmf_stats before = *nvmf_stats(x->n), after;
 
 	if (!bench_wanted(name))
@@ -445,6 +514,8 @@ static void compare(const char *name, struct init *x, struct bare *b, uint8_t op
 	bench_compare(sides, ARRAY_LEN(sides), SLICES);
 	after = *nvmf_stats(x->n);
 	row(name, "bare_ratio", sides[0].best / sides[1].best, "", want, 0.8);
+	row(name, "flash.bare_ratio", sides[2].best / sides[1].best, "", want, 0.8);
+	row(name, "flash.ns", bytes * 1e9 / sides[2].best, "ns", BENCH_REPORT, 0);
 	row(name, "cpu_rate", sides[0].best / 1e6, "MB/s", BENCH_REPORT, 0);
 	row(name, "bare.cpu_rate", sides[1].best / 1e6, "MB/s", BENCH_REPORT, 0);
 	row(name, "rate", x->wall_best / 1e6, "MB/s", BENCH_REPORT, 0);
@@ -488,6 +559,7 @@ void bench_nvmf_tcp(void)
 		bench_die("memory", ENOMEM);
 	memset(x.mem, 0x5c, SOURCE_BYTES);
 	init_connect(&x, nvme.port, false, false);
+	back_open(&x, nvme.port);
 	bare_connect(&b, bare.port);
 	compare("nvmf.tcp.write.64k", &x, &b, NVME_CMD_WRITE, 65536, BENCH_AT_LEAST);
 	compare("nvmf.tcp.write.4k", &x, &b, NVME_CMD_WRITE, 4096, BENCH_REPORT);
@@ -496,6 +568,8 @@ void bench_nvmf_tcp(void)
 	alone("nvmf.tcp.write.64k.digests", &x, nvme.port, true, false);
 	alone("nvmf.tcp.write.64k.zero_copy", &x, nvme.port, false, true);
 	nvmf_close(x.n);
+	flash_close(x.flash);
+	flash_cool(x.sh);
 	close(b.fd);
 	peer_stop(nvme);
 	peer_stop(bare);
