@@ -33,6 +33,7 @@
 #define NQN          "nqn.2026-11.io.parapet:null"
 #define DEPTH        32
 #define SLICES       12
+#define SLICES_MANY  40 /* where there is a target: the best slice of a busy machine */
 #define SLICE_BYTES  (64u << 20)
 #define SOURCE_BYTES (64u << 20) /* larger than the caches */
 #define NS_BYTES     (1ull << 40)
@@ -511,7 +512,7 @@ static void compare(const char *name, struct init *x, struct bare *b, uint8_t op
 	b->reads = opcode == NVME_CMD_READ;
 	x->wall_best = 0;
 	b->ncalls = b->nmessages = 0;
-	bench_compare(sides, ARRAY_LEN(sides), SLICES);
+	bench_compare(sides, ARRAY_LEN(sides), want == BENCH_REPORT ? SLICES : SLICES_MANY);
 	after = *nvmf_stats(x->n);
 	row(name, "bare_ratio", sides[0].best / sides[1].best, "", want, 0.8);
 	row(name, "flash.bare_ratio", sides[2].best / sides[1].best, "", want, 0.8);

@@ -28,6 +28,7 @@
 
 static bool hide_copied, hold_reports, no_room;
 static int nzero_copy_calls;
+static int late_reports; /* so many times there is nothing yet */
 
 ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
@@ -45,7 +46,8 @@ ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	ssize_t n;
 
-	if ((flags & MSG_ERRQUEUE) && hold_reports) {
+	if ((flags & MSG_ERRQUEUE) && (hold_reports || late_reports > 0)) {
+		late_reports--;
 		errno = EAGAIN;
 		return -1;
 	}
@@ -195,7 +197,7 @@ static int setup(void **state)
 	struct sockets_cfg cfg = {.addr = "127.0.0.1", .zero_copy = true};
 
 	hide_copied = hold_reports = no_room = false;
-	nzero_copy_calls = 0;
+	nzero_copy_calls = late_reports = 0;
 	f->got = malloc(CAP);
 	f->out = malloc(CAP);
 	for (size_t i = 0; i < CAP; i++)
@@ -372,6 +374,21 @@ static void giving_up_waits_for_the_kernel_and_cancels(void **state)
 		assert_int_equal(f->got[i], (uint8_t)(i * 2654435761u >> 13));
 }
 
+static void a_device_that_is_slow_to_let_go_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	struct stream_tx tx;
+	struct iovec iov;
+
+	send_into_a_wall(f, &tx, &iov);
+	late_reports = 20;
+	stream_abort(f->client);
+	f->client = NULL;
+	assert_true(late_reports <= 0);
+	assert_int_equal(f->sent, 1);
+	assert_true(f->counters.zero_copy_copied_bytes > 0);
+}
+
 static void what_is_held_ends_with_the_connection(void **state)
 {
 	struct fixture *f = *state;
@@ -420,6 +437,7 @@ int main(void)
 		T(large_and_small_ones_keep_their_order_and_small_ones_are_copied),
 		T(without_room_it_is_copied_and_counted),
 		T(giving_up_waits_for_the_kernel_and_cancels),
+		T(a_device_that_is_slow_to_let_go_is_waited_for),
 		T(what_is_held_ends_with_the_connection),
 		T(our_end_comes_after_everything_held),
 	};
