@@ -395,6 +395,20 @@ static uint64_t wall_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
+/* Ticks of the processor's reference clock (x86: its nominal frequency) per nanosecond; 0: there is none. */
+static double clock_ghz(void)
+{
+#ifdef __x86_64__
+	uint64_t start = wall_ns(), ticks = __builtin_ia32_rdtsc();
+
+	while (wall_ns() - start < 20000000)
+		;
+	return (double)(__builtin_ia32_rdtsc() - ticks) / (double)(wall_ns() - start);
+#else
+	return 0;
+#endif
+}
+
 static uint64_t init_run(void *arg)
 {
 	struct init *x = arg;
@@ -521,6 +535,8 @@ static void compare(const char *name, struct init *x, struct bare *b, uint8_t op
 	row(name, "bare.cpu_rate", sides[1].best / 1e6, "MB/s", BENCH_REPORT, 0);
 	row(name, "rate", x->wall_best / 1e6, "MB/s", BENCH_REPORT, 0);
 	row(name, "ns", bytes * 1e9 / sides[0].best, "ns", BENCH_REPORT, 0);
+	if (clock_ghz() > 0)
+		row(name, "cycles", bytes * 1e9 / sides[0].best * clock_ghz(), "", BENCH_REPORT, 0);
 	row(name, "sends",
 		(double)(after.kicks - before.kicks) / (double)(after.commands - before.commands),
 		"", BENCH_REPORT, 0);
