@@ -307,7 +307,7 @@ static void lw_push(struct stream *s)
 	bool full = false, wrote = false;
 
 	while (k->pcb && !full && !STAILQ_EMPTY(&s->txq)) {
-		int n = stream_tx_gather(s, iov, WRITE_IOVS);
+		int n = stream_tx_gather(s, NULL, iov, WRITE_IOVS);
 		ssize_t took = write_pieces(k, iov, n, &full);
 
 		if (took < 0) {

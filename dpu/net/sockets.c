@@ -4,16 +4,20 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/errqueue.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/base/log.h"
 #include "common/base/util.h"
 #include "dpu/core/io.h"
+#include "dpu/net/zero_copy.h"
 
 #define DEFAULT_CONNS   256
 #define DEFAULT_BACKLOG 64
@@ -22,6 +26,8 @@
 #define WRITE_IOVS 256
 /* When descriptors have run out, accepting is tried again after this long. */
 #define ACCEPT_RETRY_NS 100000000ULL
+/* Longer than a network device's watchdog lets a packet lie (5 to 15 s) before it throws the ring away. */
+#define LET_GO_NS 20000000000ULL
 
 struct sock {
 	struct stream st;
@@ -31,6 +37,9 @@ struct sock {
 	bool connecting; /* outgoing, not established yet */
 	bool blocked; /* the kernel takes no more for now */
 	bool eof, hung_up, fin_sent;
+	struct zc *zc; /* NULL: never asked for */
+	bool zc_on; /* goes on asking */
+	bool zc_full; /* the kernel has no room for more of them, until it reports some */
 };
 
 struct sock_listener {
@@ -111,38 +120,184 @@ static void sock_fin(struct sock *k)
 {
 	struct stream *s = &k->st;
 
-	if (!s->shut || k->fin_sent || !STAILQ_EMPTY(&s->txq))
+	/* What is held is not acknowledged: a hang-up after our end would hide its reports. */
+	if (!s->shut || k->fin_sent || !STAILQ_EMPTY(&s->txq) || !STAILQ_EMPTY(&s->heldq))
 		return;
 	k->fin_sent = true;
 	if (shutdown(k->fd, SHUT_WR) < 0)
 		stream_died(s, -errno);
 }
 
+/* ---- zero copy --------------------------------------------------------------------------------------- */
+
+static void zc_start(struct sock *k)
+{
+	int one = 1;
+
+	/* Not a Unix socket, nor a kernel without it: then as if it had not been asked for. */
+	if (setsockopt(k->fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)) < 0)
+		return;
+	k->zc = calloc(1, sizeof(*k->zc));
+	k->zc_on = k->zc != NULL;
+}
+
+/* One report of the error queue; -errno when there is none. */
+static int zc_take_report(struct sock *k)
+{
+	char control[CMSG_SPACE(sizeof(struct sock_extended_err)) + 64];
+	struct msghdr m = {.msg_control = control, .msg_controllen = sizeof(control)};
+	const struct sock_extended_err *e;
+	struct cmsghdr *c;
+
+	if (recvmsg(k->fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+		return -errno;
+	for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		bool ours = (c->cmsg_level == SOL_IP && c->cmsg_type == IP_RECVERR) ||
+			    (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR);
+		bool copied;
+
+		e = (const void *)CMSG_DATA(c);
+		if (!ours || e->ee_errno || e->ee_origin != SO_EE_ORIGIN_ZEROCOPY)
+			continue;
+		copied = e->ee_code & SO_EE_CODE_ZEROCOPY_COPIED;
+		zc_report(k->zc, e->ee_info, e->ee_data, copied);
+		if (copied)
+			k->zc_on = false;
+	}
+	return 0;
+}
+
+/* Reads all reports there are; nothing is done for anybody yet. */
+static void zc_take_reports(struct sock *k)
+{
+	uint64_t free_bytes = k->zc->free_bytes, copied_bytes = k->zc->copied_bytes;
+
+	while (zc_take_report(k) == 0)
+		k->zc_full = false;
+	if (!k->st.counters)
+		return;
+	k->st.counters->zero_copy_bytes += k->zc->free_bytes - free_bytes;
+	k->st.counters->zero_copy_copied_bytes += k->zc->copied_bytes - copied_bytes;
+}
+
+static void zc_reap(struct sock *k)
+{
+	zc_take_reports(k);
+	stream_tx_release(&k->st, k->zc->released);
+	if (!k->st.given_up && !k->st.dead)
+		sock_fin(k);
+}
+
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+/*
+ * The connection is over and pages may still be on their way: whoever gets them next would see them sent, as a write to a peer even.
+ * Disconnecting (not closing: the reports would go with the socket) sends the reset and empties the socket's queues at once; what is
+ * left then is in the hands of the network device, for microseconds: it is waited for here, with the shard. A device that has stopped
+ * altogether is reset by the kernel's watchdog, which frees its ring. Beyond that nothing can be promised; it is said.
+ */
+static void sock_let_go(struct stream *s)
+{
+	struct sock *k = sock_of(s);
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct timespec pause = {.tv_nsec = 20000};
+	uint64_t until;
+
+	if (!k->zc || !zc_outstanding(k->zc))
+		return;
+	(void)connect(k->fd, &none, sizeof(none));
+	zc_take_reports(k);
+	until = clock_ns() + LET_GO_NS;
+	while (zc_outstanding(k->zc) && clock_ns() < until) {
+		nanosleep(&pause, NULL);
+		pause.tv_nsec = MIN(pause.tv_nsec * 2, 1000000L);
+		zc_take_reports(k);
+	}
+	if (zc_outstanding(k->zc))
+		log_error("net: %s port %u: the network device has held on to sent memory for "
+			  "20 s; it is taken back",
+			s->peer.addr, s->peer.port);
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------- */
+
+/* Where the first transmissions are large (or small) and one follows that is not: that one. They are sent apart: a small one
+ * costs less when it is copied. */
+static const struct stream_tx *class_end(const struct stream *s, bool *large)
+{
+	const struct stream_tx *tx = STAILQ_FIRST(&s->txq);
+
+	*large = tx->len_bytes >= SOCKETS_ZERO_COPY_MIN;
+	while (tx && *large == (tx->len_bytes >= SOCKETS_ZERO_COPY_MIN))
+		tx = STAILQ_NEXT(tx, link);
+	return tx;
+}
+
+/* One system call: bytes taken, or -errno. *zc: out of their own memory. */
+static ssize_t sock_send(struct sock *k, bool *zc)
+{
+	struct iovec iov[WRITE_IOVS];
+	struct msghdr m = {.msg_iov = iov};
+	const struct stream_tx *end = NULL;
+	int flags = MSG_NOSIGNAL;
+	ssize_t n;
+
+	*zc = false;
+	if (k->zc_on && !k->zc_full && zc_room(k->zc))
+		end = class_end(&k->st, zc);
+	m.msg_iovlen = (size_t)stream_tx_gather(&k->st, end, iov, WRITE_IOVS);
+	if (!m.msg_iovlen)
+		return 0;
+	if (end)
+		flags |= MSG_MORE;
+	do
+		n = sendmsg(k->fd, &m, flags | (*zc ? MSG_ZEROCOPY : 0));
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == ENOBUFS && *zc) {
+		/* With none of ours out there is nothing to wait for: the limit (locked memory) is too low for good. */
+		k->zc_full = true;
+		k->zc_on = zc_outstanding(k->zc) > 0;
+		if (k->st.counters)
+			k->st.counters->zero_copy_no_room++;
+		*zc = false;
+		do
+			n = sendmsg(k->fd, &m, flags);
+		while (n < 0 && errno == EINTR);
+	}
+	return n < 0 ? -errno : n;
+}
+
 static void sock_push(struct stream *s)
 {
 	struct sock *k = sock_of(s);
-	struct iovec iov[WRITE_IOVS];
 
 	if (k->connecting || k->blocked)
 		return;
 	while (!STAILQ_EMPTY(&s->txq)) {
-		struct msghdr m = {.msg_iov = iov};
-		ssize_t n;
+		bool zc;
+		ssize_t n = sock_send(k, &zc);
 
-		m.msg_iovlen = (size_t)stream_tx_gather(s, iov, WRITE_IOVS);
-		do
-			n = m.msg_iovlen ? sendmsg(k->fd, &m, MSG_NOSIGNAL) : 0;
-		while (n < 0 && errno == EINTR);
-		if (n < 0 && errno == EWOULDBLOCK) {
+		if (n == -EWOULDBLOCK) {
 			k->blocked = true;
 			sock_rewatch(k);
 			return;
 		}
 		if (n < 0) {
-			stream_died(s, -errno);
+			stream_died(s, (int)n);
 			return;
 		}
-		stream_tx_advance(s, (size_t)n);
+		if (s->counters)
+			s->counters->sends++;
+		if (zc)
+			stream_tx_advance_held(s, (size_t)n, zc_sent(k->zc, (uint32_t)n));
+		else
+			stream_tx_advance(s, (size_t)n);
 		if (s->given_up || s->dead)
 			return;
 	}
@@ -165,6 +320,7 @@ static void sock_detach(struct stream *s, bool reset)
 
 static void sock_destroy(struct stream *s)
 {
+	free(sock_of(s)->zc);
 	free(sock_of(s));
 }
 
@@ -173,6 +329,7 @@ static const struct stream_ops sock_ops = {
 	.recv = sock_recv,
 	.set_reading = sock_set_reading,
 	.push = sock_push,
+	.let_go = sock_let_go,
 	.detach = sock_detach,
 	.destroy = sock_destroy,
 };
@@ -201,6 +358,22 @@ static bool sock_connected(struct sock *k)
 	return true;
 }
 
+/* True when the connection is dead, or was given up in a callback; reports of zero copy look like errors too. */
+static bool sock_failed(struct sock *k)
+{
+	int rc;
+
+	if (k->zc)
+		zc_reap(k);
+	if (k->st.given_up || k->st.dead)
+		return true;
+	rc = sock_error(k->fd);
+	if (rc == 0 && k->zc)
+		return false;
+	stream_died(&k->st, rc < 0 ? rc : -EIO);
+	return true;
+}
+
 static void sock_ready(void *arg, uint32_t events)
 {
 	struct sock *k = arg;
@@ -209,12 +382,8 @@ static void sock_ready(void *arg, uint32_t events)
 	stream_hold(s);
 	if (k->connecting && !sock_connected(k))
 		goto out;
-	if (events & EPOLLERR) {
-		int rc = sock_error(k->fd);
-
-		stream_died(s, rc < 0 ? rc : -EIO);
+	if ((events & EPOLLERR) && sock_failed(k))
 		goto out;
-	}
 	k->hung_up = k->hung_up || (events & EPOLLHUP);
 	if (k->blocked && (events & (EPOLLOUT | EPOLLHUP))) {
 		k->blocked = false;
@@ -476,6 +645,8 @@ int sockets_connect(struct shard *sh, const struct sockets_cfg *cfg, const struc
 		return err_set(err, rc, cfg->addr, NULL, "out of memory");
 	k->connecting = true;
 	addr_text(&ss, &k->st.peer);
+	if (cfg->zero_copy)
+		zc_start(k);
 	rc = sock_begin(k, ev, arg, out);
 	return rc < 0 ? err_set(err, rc, cfg->addr, NULL, "cannot watch the connection") : 0;
 }

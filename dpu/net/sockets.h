@@ -19,7 +19,13 @@ struct sockets_cfg {
 	uint16_t port; /* listening: 0 picks one (stream_listener_addr tells) */
 	uint32_t max_conns; /* 0: 256 */
 	uint32_t max_half_open; /* the kernel's backlog; 0: 64 */
+	/* Connecting: transmissions of SOCKETS_ZERO_COPY_MIN bytes and more are sent out of their own memory (MSG_ZEROCOPY), where the kernel
+	 * has it and as long as it does not copy after all (loopback does): noticed at the first such report, and not asked for again. */
+	bool zero_copy;
 };
+
+/* Below this, pinning pages and reading the error queue cost more than the copy. */
+#define SOCKETS_ZERO_COPY_MIN 16384u
 
 int sockets_listen(struct shard *sh, const struct sockets_cfg *cfg, struct stream_listener **out,
 	struct err *err);

@@ -38,21 +38,31 @@ static void fail_queue(struct stream *s, int err)
 	struct stream_tx *tx;
 
 	s->unsent_bytes = 0;
-	while ((tx = STAILQ_FIRST(&s->txq))) {
-		STAILQ_REMOVE_HEAD(&s->txq, link);
+	STAILQ_CONCAT(&s->heldq, &s->txq);
+	while ((tx = STAILQ_FIRST(&s->heldq))) {
+		STAILQ_REMOVE_HEAD(&s->heldq, link);
 		tx->done_fn(tx, err);
 	}
 }
 
+static void let_go(struct stream *s)
+{
+	if (s->ops->let_go)
+		s->ops->let_go(s);
+}
+
 static void give_up(struct stream *s, bool reset)
 {
+	bool torn = !STAILQ_EMPTY(&s->txq) || !STAILQ_EMPTY(&s->heldq);
+
 	if (s->given_up)
 		return;
 	stream_hold(s);
 	s->given_up = true;
 	shard_undefer(s->sh, &s->push_task);
 	/* An orderly end would present the peer with a torn message when something is unsent. */
-	s->ops->detach(s, reset || !STAILQ_EMPTY(&s->txq));
+	let_go(s);
+	s->ops->detach(s, reset || torn);
 	fail_queue(s, -ECANCELED);
 	if (s->listener) {
 		s->listener->nconns--;
@@ -77,6 +87,11 @@ void stream_set_events(struct stream *s, const struct stream_events *ev, void *a
 {
 	s->ev = ev;
 	s->arg = arg;
+}
+
+void stream_count_into(struct stream *s, struct stream_counters *c)
+{
+	s->counters = c;
 }
 
 const struct stream_addr *stream_peer(const struct stream *s)
@@ -136,10 +151,13 @@ int stream_send(struct stream *s, struct stream_tx *tx)
 		return -EPIPE;
 	if (tx->niov < 1 || !tx->iov || !tx->done_fn)
 		return -EINVAL;
+	tx->len_bytes = 0;
 	for (int i = 0; i < tx->niov; i++)
-		s->unsent_bytes += tx->iov[i].iov_len;
+		tx->len_bytes += tx->iov[i].iov_len;
+	s->unsent_bytes += tx->len_bytes;
 	tx->at_iov = 0;
 	tx->at_off = 0;
+	tx->held = false;
 	STAILQ_INSERT_TAIL(&s->txq, tx, link);
 	shard_defer(s->sh, &s->push_task, push_task_run, s);
 	return 0;
@@ -204,6 +222,7 @@ void stream_init(struct stream *s, const struct stream_ops *ops, struct shard *s
 	s->sh = sh;
 	s->refs = 1;
 	STAILQ_INIT(&s->txq);
+	STAILQ_INIT(&s->heldq);
 }
 
 void stream_listener_init(
@@ -278,13 +297,14 @@ void stream_died(struct stream *s, int err)
 	if (s->listener)
 		s->listener->counters.died++;
 	s->ops->set_reading(s, false);
+	let_go(s);
 	fail_queue(s, err);
 	if (!s->given_up)
 		s->ev->closed_fn(s, s->arg, err);
 	stream_drop(s);
 }
 
-int stream_tx_gather(struct stream *s, struct iovec *iov, int max)
+int stream_tx_gather(struct stream *s, const struct stream_tx *end, struct iovec *iov, int max)
 {
 	struct stream_tx *tx;
 	int n = 0;
@@ -292,6 +312,8 @@ int stream_tx_gather(struct stream *s, struct iovec *iov, int max)
 	STAILQ_FOREACH (tx, &s->txq, link) {
 		size_t off = tx->at_off;
 
+		if (tx == end)
+			break;
 		for (int i = tx->at_iov; i < tx->niov && n < max; i++, off = 0) {
 			if (tx->iov[i].iov_len == off)
 				continue;
@@ -323,7 +345,7 @@ static size_t tx_take(struct stream_tx *tx, size_t len, bool *all)
 	return len;
 }
 
-void stream_tx_advance(struct stream *s, size_t len_bytes)
+static void advance(struct stream *s, size_t len_bytes, bool hold, uint32_t hold_id)
 {
 	struct stream_tx *tx;
 	bool all;
@@ -332,12 +354,41 @@ void stream_tx_advance(struct stream *s, size_t len_bytes)
 	if (s->listener)
 		s->listener->counters.tx_bytes += len_bytes;
 	while ((tx = STAILQ_FIRST(&s->txq))) {
+		if (hold && len_bytes) {
+			tx->held = true;
+			tx->hold_id = hold_id;
+		}
 		len_bytes = tx_take(tx, len_bytes, &all);
 		if (!all)
 			break;
 		STAILQ_REMOVE_HEAD(&s->txq, link);
-		tx->done_fn(tx, 0);
+		if (tx->held)
+			STAILQ_INSERT_TAIL(&s->heldq, tx, link);
+		else
+			tx->done_fn(tx, 0);
 		if (s->given_up)
+			break;
+	}
+}
+
+void stream_tx_advance(struct stream *s, size_t len_bytes)
+{
+	advance(s, len_bytes, false, 0);
+}
+
+void stream_tx_advance_held(struct stream *s, size_t len_bytes, uint32_t hold_id)
+{
+	advance(s, len_bytes, true, hold_id);
+}
+
+void stream_tx_release(struct stream *s, uint32_t next_id)
+{
+	struct stream_tx *tx;
+
+	while ((tx = STAILQ_FIRST(&s->heldq)) && (int32_t)(tx->hold_id - next_id) < 0) {
+		STAILQ_REMOVE_HEAD(&s->heldq, link);
+		tx->done_fn(tx, 0);
+		if (s->given_up || s->dead)
 			break;
 	}
 }

@@ -9,6 +9,8 @@
  * piece in place where the provider can (lwIP), so that the caller's own copy is the only one.
  * Sending is vectored: a stream_tx and its bytes stay the caller's but unchanged until done_fn. What was queued in one round
  * of the shard leaves together. The queue is a list of the caller's own structs: its bound is how many it has.
+ * A provider may send out of the caller's own memory (sockets with zero_copy): done_fn is then when nothing reads it any more, a
+ * round trip later, and no longer in the order of sending.
  *
  * Thread: a stream and a listener belong to one shard.
  *
@@ -16,7 +18,8 @@
  *  - A listener is its opener's until stream_listener_close(), which leaves accepted streams alone.
  *  - An accepted stream is the property of whoever accept_fn hands it to, until stream_close() or stream_abort().
  *  - stream_close() and stream_abort() are allowed anywhere, also in every callback of the same stream (readable_fn,
- *    closed_fn, done_fn) but accept_fn (return an error there). Transmissions still queued get done_fn(-ECANCELED) before they return.
+ *    closed_fn, done_fn) but accept_fn (return an error there). Transmissions still queued get done_fn(-ECANCELED) before they return,
+ *    also those sent out of their own memory and not acknowledged: the connection is reset and its memory let go of first.
  *    After they return no callback of the stream runs any more and the pointer must not be used.
  *  - closed_fn does not free: the owner still calls stream_close(), there or later.
  *  - stream_listener_close() is allowed in accept_fn of the same listener too.
@@ -69,13 +72,26 @@ struct stream_tx {
 		int status); /* 0: its bytes may be reused; or -errno: some were not sent */
 	void *arg;
 	/* of the stream */
+	size_t len_bytes; /* of all pieces */
 	int at_iov;
 	size_t at_off;
+	bool held; /* some of it is sent out of its own memory: done when hold_id is released */
+	uint32_t hold_id;
 	STAILQ_ENTRY(stream_tx) link;
+};
+
+/* What sending took. Several streams may count into one. */
+struct stream_counters {
+	uint64_t sends; /* calls of the kernel that took something */
+	uint64_t zero_copy_bytes; /* sent out of the callers' memory */
+	uint64_t zero_copy_copied_bytes; /* meant to be, and copied by the kernel */
+	uint64_t zero_copy_no_room; /* refused for want of memory: copied by us */
 };
 
 /* ---- a stream ----------------------------------------------------------------------------------- */
 void stream_set_events(struct stream *s, const struct stream_events *ev, void *arg);
+/* Counts into *c from now on (NULL: nowhere), which outlives the stream. */
+void stream_count_into(struct stream *s, struct stream_counters *c);
 const struct stream_addr *stream_peer(const struct stream *s);
 const struct stream_addr *stream_local(const struct stream *s);
 
@@ -141,6 +157,8 @@ struct stream_ops {
 	 * set and not yet done, end our side. Called from a task after stream_send() and stream_shutdown(); the provider
 	 * calls it itself, through stream_push(), when the connection can take more. Dies through stream_died(). */
 	void (*push)(struct stream *s);
+	/* Optional, with stream_tx_advance_held(): the connection is over; return when nothing reads the memory of what is held. */
+	void (*let_go)(struct stream *s);
 	/* Close the connection (reset: RST) and stop all of the provider's callbacks for it. Once, also after death. */
 	void (*detach)(struct stream *s, bool reset);
 	void (*destroy)(struct stream *s); /* free the memory; detach has been called */
@@ -160,7 +178,9 @@ struct stream {
 	const struct stream_events *ev;
 	void *arg;
 	struct stream_addr peer, local;
-	STAILQ_HEAD(, stream_tx) txq;
+	STAILQ_HEAD(stream_txq, stream_tx) txq;
+	struct stream_txq heldq; /* all taken; their memory is still read; by hold_id, ascending */
+	struct stream_counters *counters; /* NULL: not counted */
 	size_t unsent_bytes;
 	struct task push_task;
 	uint32_t refs; /* 1 for the owner, 1 per callback frame */
@@ -192,12 +212,16 @@ void stream_push(struct stream *s); /* calls ops->push unless dead or given up *
 void stream_died(
 	struct stream *s, int err); /* from the loop: fails the queue, calls closed_fn; once */
 void stream_fail_later(struct stream *s, int err); /* from anywhere: stream_died() from the loop */
-/* The unsent pieces, at most max; returns how many. */
-int stream_tx_gather(struct stream *s, struct iovec *iov, int max);
+/* The unsent pieces, at most max, of the transmissions before `end` (NULL: all); returns how many. */
+int stream_tx_gather(struct stream *s, const struct stream_tx *end, struct iovec *iov, int max);
 /* The first len_bytes of the queue have been taken (copied, or acknowledged): done_fn of what is complete. The
  * stream may be given up when this returns: check s->given_up; the memory is valid while the caller is in one of its own
  * callbacks bracketed by stream_hold/stream_drop. */
 void stream_tx_advance(struct stream *s, size_t len_bytes);
+/* The same where they are taken but still read out of their own memory, until hold_id (numbers ascend, and wrap) is released. */
+void stream_tx_advance_held(struct stream *s, size_t len_bytes, uint32_t hold_id);
+/* Everything held with a number below next_id is let go of: done_fn. As above the stream may be given up. */
+void stream_tx_release(struct stream *s, uint32_t next_id);
 void stream_hold(struct stream *s);
 void stream_drop(struct stream *s);
 void stream_listener_hold(struct stream_listener *l);

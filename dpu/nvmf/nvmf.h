@@ -12,7 +12,7 @@
  * Submission: nvmf_submit() returns 0 and io->done_fn(io) runs exactly once, later, from the shard's loop or from
  * nvmf_close(); or it returns -errno and done_fn never runs. Until then io, its iovecs and its buffers are the
  * caller's but unchanged. Nothing a target sends can do more than end the connection. What submit gathers in a round of the
- * loop leaves together: one doorbell (RDMA) or one send (TCP) per queue; nvmf_kick() does it at once.
+ * loop leaves together: one doorbell (RDMA) or one send (TCP) per queue; nvmf_kick() rings it at once.
  *
  * A command that outlives its timeout is aborted (Abort command); one that does not end within a second timeout
  * costs the connection. A write whose connection was lost may still be executed by the target later.
@@ -167,7 +167,8 @@ void nvmf_io_resv_release(struct nvmf_io *io, uint32_t nsid, uint64_t key,
 
 /* -ENOTCONN (not ready), -EAGAIN (queue full), -EINVAL (more pieces or bytes than allowed, data where the command has none). */
 int nvmf_submit(struct nvmf_queue *q, struct nvmf_io *io);
-/* Sends what has been submitted, now. */
+/* Sends what has been submitted, now. TCP: nothing to do; it leaves with the shard's next task, and a send from here could end commands inside
+ * the caller. */
 void nvmf_kick(struct nvmf_queue *q);
 /* Asks the target to abort a command in flight, which ends by itself then, in one way or the other. -EBUSY: too many
  * aborts in flight; -ENOTCONN; -EALREADY. */

@@ -245,8 +245,18 @@ static int conn_connect(struct tcp_conn *c, struct err *err)
 	if (cfg->connect_fn)
 		return cfg->connect_fn(cfg->connect_arg, &events, c, &c->stream, err);
 	return sockets_connect(c->q->n->sh,
-		&(struct sockets_cfg){.addr = cfg->host, .port = cfg->port}, &events, c, &c->stream,
-		err);
+		&(struct sockets_cfg){
+			.addr = cfg->host, .port = cfg->port, .zero_copy = cfg->zero_copy},
+		&events, c, &c->stream, err);
+}
+
+void tcp_count(struct tcp_conn *c)
+{
+	struct nvmf_stats *st = &c->q->n->stats;
+
+	st->kicks += c->sent.sends - c->told.sends;
+	st->zero_copy_bytes += c->sent.zero_copy_bytes - c->told.zero_copy_bytes;
+	c->told = c->sent;
 }
 
 static int tcp_start(struct nvmf_queue *q, struct err *err)
@@ -269,6 +279,8 @@ static int tcp_start(struct nvmf_queue *q, struct err *err)
 	rc = conn_connect(c, err);
 	if (rc < 0)
 		return rc;
+	c->sent = c->told = (struct stream_counters){0};
+	stream_count_into(c->stream, &c->sent);
 	rc = conn_send(c, nvme_tcp_put_icreq(c->head, 0, dgst, 0));
 	if (rc < 0) {
 		stream_abort(c->stream);
@@ -286,6 +298,7 @@ static void tcp_stop(struct nvmf_queue *q)
 	if (c->stream)
 		stream_close(c->stream);
 	c->stream = NULL;
+	tcp_count(c);
 }
 
 const struct nvmf_transport nvmf_tcp = {

@@ -50,6 +50,7 @@ struct tcp_conn {
 	struct nvmf_queue *q;
 	struct stream *stream; /* NULL: not started */
 	struct nvme_tcp_link link;
+	struct stream_counters sent, told; /* told: what the controller's counters have of it */
 	uint32_t maxh2cdata;
 	bool dead; /* reported as lost: nothing is believed or sent any more */
 	struct stream_tx tx; /* ICReq, TermReq */
@@ -77,6 +78,8 @@ static inline struct tcp_slot *tcp_slot_of(struct tcp_conn *c, const struct nvmf
 /* The connection is lost: sends a TermReq where fes asks for one. Always returns -EPROTO. */
 int tcp_fault(
 	struct tcp_conn *c, const struct nvme_tcp_fault *fault, const void *bad, size_t bad_bytes);
+/* Takes what the stream has counted over into the controller's counters. */
+void tcp_count(struct tcp_conn *c);
 /* An R2T or a response has arrived for s. */
 void tcp_send_granted(struct tcp_conn *c, struct nvmf_slot *s);
 void tcp_finish(struct tcp_conn *c, struct nvmf_slot *s);

@@ -305,6 +305,7 @@ void tcp_readable(struct stream *st, void *arg)
 {
 	struct tcp_conn *c = arg;
 
+	tcp_count(c);
 	for (int i = 0; i < RX_ROUNDS && !c->dead; i++) {
 		ssize_t got = receive(c);
 

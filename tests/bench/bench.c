@@ -26,6 +26,7 @@ static const struct {
 	{"mover.", bench_mover},
 	{"hung.", bench_hung},
 	{"file.", bench_file},
+	{"nvmf.tcp.", bench_nvmf_tcp},
 };
 
 bool bench_wanted(const char *name)

@@ -37,6 +37,7 @@ void bench_pipeline(void);
 void bench_amplification(void);
 void bench_index(void);
 void bench_hung(void);
+void bench_nvmf_tcp(void);
 void bench_file(void);
 void bench_read(void);
 void bench_mover(void);

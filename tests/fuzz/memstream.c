@@ -44,7 +44,7 @@ static void ms_push(struct stream *s)
 	while (!ms->hold && !s->given_up && !s->dead && !STAILQ_EMPTY(&s->txq)) {
 		size_t sum = 0;
 
-		n = stream_tx_gather(s, iov, 16);
+		n = stream_tx_gather(s, NULL, iov, 16);
 		for (int i = 0; i < n; i++) {
 			size_t take = MIN(iov[i].iov_len, sizeof(ms->out) - ms->out_len);
 

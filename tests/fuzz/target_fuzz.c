@@ -169,7 +169,7 @@ static void pipe_push(struct stream *s)
 	int n;
 
 	while (!s->given_up && k->host && !k->host->blocked &&
-		(n = stream_tx_gather(s, iov, 16)) > 0) {
+		(n = stream_tx_gather(s, NULL, iov, 16)) > 0) {
 		struct pipe_host *h = k->host;
 		size_t took = 0;
 

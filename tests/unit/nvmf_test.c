@@ -17,6 +17,7 @@ static struct nvmf *n;
 static int nready, nlost, lost_err;
 static bool lost_retrying;
 static uint32_t last_async;
+static bool zero_copy; /* of the next connection */
 
 static void ready(struct nvmf *c, void *arg)
 {
@@ -41,6 +42,7 @@ static int setup(void **state)
 {
 	nready = nlost = lost_err = 0;
 	last_async = UINT32_MAX;
+	zero_copy = false;
 	peer = NULL;
 	n = NULL;
 	return shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = 1}, &sh);
@@ -63,6 +65,7 @@ static struct nvmf_cfg cfg_for(const struct peer *p)
 		.nqueues = 2,
 		.depth = 16,
 		.hdgst = p->cfg.hdgst,
+		.zero_copy = zero_copy,
 		.ddgst = p->cfg.ddgst};
 }
 
@@ -131,8 +134,11 @@ static void data_arrives_whole_in_every_shape_of_transfer(void **state)
 	static uint8_t out[131072], in[131072];
 	struct nvmf_io io;
 
-	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+	for (size_t k = 0; k < 2 * ARRAY_LEN(shapes); k++) {
+		size_t i = k / 2;
+
 		nready = 0;
+		zero_copy = k % 2;
 		connect_both(&shapes[i]);
 		for (size_t j = 0; j < ARRAY_LEN(lens); j++) {
 			fill(out, lens[j], (uint32_t)(i * 16 + j));
@@ -146,6 +152,8 @@ static void data_arrives_whole_in_every_shape_of_transfer(void **state)
 		assert_int_equal(peer->ncapsule_writes > 0, shapes[i].capsule_bytes > 0);
 		assert_true(peer->nr2ts > 0);
 		assert_int_equal(nlost, 0);
+		assert_true(nvmf_stats(n)->kicks > 0);
+		assert_int_equal(nvmf_stats(n)->zero_copy_bytes, 0); /* loopback copies */
 		nvmf_close(n);
 		n = NULL;
 		peer_close(peer);

@@ -128,7 +128,7 @@ static void shim_push(struct stream *s)
 {
 	struct shim *k = shim_of(s);
 	struct iovec iov[8];
-	int n = k->sending ? 0 : stream_tx_gather(s, iov, 8);
+	int n = k->sending ? 0 : stream_tx_gather(s, NULL, iov, 8);
 	size_t len = 0, max = 1 + shard_random(s->sh) % SEND_MAX;
 
 	for (int i = 0; i < n && len < max; i++) {
