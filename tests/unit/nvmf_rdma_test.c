@@ -420,6 +420,15 @@ static void an_idle_queue_waits_for_an_event(void **state)
 	assert_int_equal(ios[0].err, 0);
 }
 
+static void what_completes_just_before_arming_is_not_overlooked(void **state)
+{
+	connect_twin();
+	twin.hold_responses = twin.slip = true;
+	assert_int_equal(submit(0, NVME_CMD_READ, 1, 0, buf, 4096), 0);
+	spin(200);
+	assert_int_equal(ndone, 1);
+}
+
 /* ---- keys ------------------------------------------------------------------------------------------------------------------- */
 
 static void a_key_gives_the_range_of_its_command_and_no_more(void **state)
@@ -542,6 +551,11 @@ static void regions_are_registered_once_and_let_go_when_freed(void **state)
 	opens = twin.mr_opens;
 	assert_int_equal(rw(NVME_CMD_READ, 1, 0, more, 65536), 0);
 	assert_int_equal(twin.mr_opens, opens + 1);
+	/* Even when nobody has looked between. */
+	mem_free(more, 65536);
+	more = mem_alloc(65536);
+	assert_int_equal(rw(NVME_CMD_READ, 1, 0, more, 65536), 0);
+	assert_int_equal(twin.mr_opens, opens + 2);
 	mem_free(more, 65536);
 }
 
@@ -845,6 +859,7 @@ int main(void)
 		T(kick_sends_at_once_and_only_what_there_is),
 		T(a_queue_at_full_depth_never_runs_out_of_receive_buffers),
 		T(an_idle_queue_waits_for_an_event),
+		T(what_completes_just_before_arming_is_not_overlooked),
 		T(a_key_gives_the_range_of_its_command_and_no_more),
 		T(after_its_command_a_key_is_invalid),
 		T(a_command_ends_only_when_its_window_has_been_invalidated),

@@ -761,6 +761,11 @@ static int twin_arm(struct rd_link *l)
 		return -EIO;
 	}
 	l->t->arms++;
+	if (l->qid && l->t->slip) {
+		l->t->slip = false;
+		twin_release(l->t);
+		work_run(l);
+	}
 	l->armed = true;
 	return 0;
 }

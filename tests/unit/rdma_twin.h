@@ -83,6 +83,7 @@ struct twin {
 	enum twin_fault fault;
 	bool hold_sends; /* completions of the send queue wait for twin_release() */
 	bool hold_responses; /* so do answers to reads, writes and flushes */
+	bool slip; /* what is held completes just before a queue is armed */
 
 	LIST_HEAD(, rd_link) links;
 	LIST_HEAD(, twin_mr) mrs;
