@@ -502,8 +502,7 @@ static void io(struct rd_link *l, const uint8_t *capsule, uint32_t n, const stru
 	struct nvme_keyed_sgl k;
 
 	t->fault = f == TWIN_INVALIDATE_ERROR ? f : TWIN_NONE;
-	t->last = *sqe;
-	t->ncommands++;
+	t->last = t->recent[t->ncommands++ % ARRAY_LEN(t->recent)] = *sqe;
 	if (sqe->opcode == NVME_CMD_READ || sqe->opcode == NVME_CMD_WRITE) {
 		enum twin_fault how = f >= TWIN_BEYOND && f <= TWIN_WRONG_WAY ? f : TWIN_NONE;
 
@@ -818,6 +817,10 @@ static void answer_run(void *arg)
 	a.recfmt = to_le16(f == TWIN_ACCEPT_FORMAT);
 	if (f >= TWIN_REJECT && f <= TWIN_MUTE)
 		t->fault = TWIN_NONE;
+	if (t->cfg.reject) {
+		l->ev->rejected_fn(l->arg, NULL, t->cfg.reject, t->cfg.private_bytes);
+		return;
+	}
 	switch (f) {
 	case TWIN_REJECT:
 		l->ev->rejected_fn(l->arg, NULL, &r, sizeof(r));
@@ -832,7 +835,10 @@ static void answer_run(void *arg)
 		break;
 	default:
 		l->state = L_UP;
-		l->ev->established_fn(l->arg, &a, f == TWIN_ACCEPT_SHORT ? 3 : sizeof(a));
+		if (t->cfg.accept)
+			l->ev->established_fn(l->arg, t->cfg.accept, t->cfg.private_bytes);
+		else
+			l->ev->established_fn(l->arg, &a, f == TWIN_ACCEPT_SHORT ? 3 : sizeof(a));
 		break;
 	}
 }

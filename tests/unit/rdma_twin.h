@@ -75,6 +75,9 @@ struct twin_cfg {
 	uint32_t max_wr, max_cqe, max_sge; /* 0: plenty */
 	uint16_t crqsize; /* 0: what the host asks for */
 	uint16_t reject_sts;
+	const void *accept,
+		*reject; /* private data instead of the right one; NULL: the right one */
+	size_t private_bytes;
 };
 
 struct twin {
@@ -99,6 +102,7 @@ struct twin {
 	struct nvme_rdma_request last_request;
 	uint16_t last_sqsize;
 	struct nvme_sqe last; /* the last read, write or flush */
+	struct nvme_sqe recent[8]; /* the last ones, number i (from 0) at i % 8 */
 
 	uint8_t *mem; /* namespace 1 */
 };
