@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ struct rdma_dev {
 
 /* Shards find their devices here when queues start and stop; what a device holds is its shard's alone. */
 static pthread_mutex_t devs_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool no_windows_told;
 static LIST_HEAD(, rdma_dev) devs = LIST_HEAD_INITIALIZER(devs);
 
 /* ---- devices ------------------------------------------------------------------------------------------------ */
@@ -91,7 +93,7 @@ int rdma_dev_get(const struct rd_ops *ops, struct rd_link *l, struct shard *sh,
 	pthread_mutex_lock(&devs_lock);
 	LIST_INSERT_HEAD(&devs, d, link);
 	pthread_mutex_unlock(&devs_lock);
-	if (!d->windows)
+	if (!d->windows && !atomic_exchange(&no_windows_told, true))
 		log_warn("nvmf: rdma: the device has no memory windows of type 2B: "
 			 "targets get keys of whole memory regions");
 	*out = d;

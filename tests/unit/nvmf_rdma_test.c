@@ -423,6 +423,7 @@ static void an_idle_queue_waits_for_an_event(void **state)
 static void what_completes_just_before_arming_is_not_overlooked(void **state)
 {
 	connect_twin();
+	spin(200); /* both queues are armed: the next to be is ours */
 	twin.hold_responses = twin.slip = true;
 	assert_int_equal(submit(0, NVME_CMD_READ, 1, 0, buf, 4096), 0);
 	spin(200);
@@ -561,9 +562,57 @@ static void regions_are_registered_once_and_let_go_when_freed(void **state)
 
 static void a_device_that_registers_no_memory_gives_errors_not_crashes(void **state)
 {
+	static uint8_t data[65536];
+
 	twin.cfg.refuse_regions = true;
 	open_only();
 	assert_int_equal(nvmf_wait_ready(n, 60000), -ENOMEM);
+	nvmf_close(n);
+	/* The same for one that is full later. */
+	twin.cfg.refuse_regions = false;
+	connect_twin();
+	twin.cfg.refuse_regions = true;
+	memset(data, 1, sizeof(data));
+	assert_int_equal(rw(NVME_CMD_WRITE, 1, 0, data, sizeof(data)), -ENOMEM);
+	assert_int_equal(rw(NVME_CMD_WRITE, 1, 0, data, 512), -ENOMEM);
+	assert_int_equal(nvmf_in_flight(nvmf_queue(n, 1)), 0);
+	assert_int_equal(submit(0, NVME_CMD_FLUSH, 1, 0, NULL, 0), 0);
+	wait_done(1);
+	assert_int_equal(nlost, 1);
+}
+
+/* Each step that asks the device for something fails once, the first, the second, ... */
+static void whatever_the_device_refuses_is_an_error_and_leaves_nothing(void **state)
+{
+	uint32_t step = 1;
+	int rc;
+
+	for (rc = -1; rc < 0; step++) {
+		twin.fail_at = step;
+		open_only();
+		rc = nvmf_wait_ready(n, 60000);
+		if (!twin.fail_at && rc < 0) {
+			assert_true(nvmf_error(n)->code < 0);
+			assert_true(strlen(nvmf_error(n)->reason) > 0);
+		}
+		nvmf_close(n);
+		n = NULL;
+		assert_int_equal(twin.nlinks + twin.nmws + twin.nmrs + twin.npds, 0);
+		if (!twin.fail_at) /* it was used, for a window perhaps: then there are none */
+			rc = -1;
+	}
+	assert_true(step > 100); /* pd, regions, windows, queue pairs, receives, connect */
+}
+
+static void a_command_that_cannot_be_sent_while_the_connection_dies_is_told_so(void **state)
+{
+	connect_twin();
+	twin.fault = TWIN_POST_FAILS;
+	assert_int_equal(submit(0, NVME_CMD_FLUSH, 1, 0, NULL, 0), 0);
+	nvmf_kick(nvmf_queue(n, 1));
+	assert_int_equal(submit(1, NVME_CMD_FLUSH, 1, 0, NULL, 0), -ENOTCONN);
+	wait_lost();
+	assert_int_equal(ndone, 1);
 }
 
 /* ---- connections that do not come about ---------------------------------------------------------------------------------- */
@@ -867,6 +916,8 @@ int main(void)
 		T(without_windows_keys_are_those_of_regions),
 		T(regions_are_registered_once_and_let_go_when_freed),
 		T(a_device_that_registers_no_memory_gives_errors_not_crashes),
+		T(whatever_the_device_refuses_is_an_error_and_leaves_nothing),
+		T(a_command_that_cannot_be_sent_while_the_connection_dies_is_told_so),
 		T(a_refused_connection_says_why),
 		T(a_controller_without_keyed_descriptors_is_not_used),
 		T(closing_while_connecting_leaves_nothing),

@@ -79,6 +79,12 @@ static void violate(struct twin *t, const char *what)
 		t->violation = what;
 }
 
+/* Is this the request that is to fail? */
+static bool refuses(struct twin *t)
+{
+	return t->fail_at && !--t->fail_at;
+}
+
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 static struct twin_mw *mw_of_key(struct twin *t, uint32_t key)
@@ -729,6 +735,8 @@ static int twin_post_send(struct rd_link *l, const struct rd_wr *wr, int n)
 
 static int twin_post_recv(struct rd_link *l, const struct rd_recv *r, int n)
 {
+	if (refuses(l->t))
+		return -ENOMEM;
 	for (int i = 0; i < n; i++) {
 		if (l->nrq == l->qp.nrecv) {
 			violate(l->t, "the receive queue overflows");
@@ -786,7 +794,7 @@ static void resolved_run(void *arg)
 static int twin_link_open(const struct rd_link_cfg *cfg, struct rd_link **out, struct err *err)
 {
 	struct twin *t = cfg->provider_arg;
-	struct rd_link *l = calloc(1, sizeof(*l));
+	struct rd_link *l = refuses(t) ? NULL : calloc(1, sizeof(*l));
 
 	if (!l)
 		return err_set(err, -ENOMEM, NULL, NULL, "out of memory");
@@ -851,6 +859,8 @@ static int twin_connect(struct rd_link *l, const void *data, size_t len)
 		violate(t, "connects without receive buffers or with private data of a wrong size");
 		return -EINVAL;
 	}
+	if (refuses(t))
+		return -EIO;
 	memcpy(&t->last_request, data, len);
 	l->qid = from_le16(t->last_request.qid);
 	l->state = L_CONNECTING;
@@ -863,6 +873,8 @@ static int twin_qp_open(struct rd_link *l, struct rd_pd *pd, const struct rd_qp_
 {
 	l->pd = pd;
 	l->qp = *cfg;
+	if (refuses(l->t))
+		return -ENOMEM;
 	l->rq = calloc(cfg->nrecv, sizeof(l->rq[0]));
 	l->cq = calloc(cfg->ncqe, sizeof(l->cq[0]));
 	return l->rq && l->cq ? 0 : -ENOMEM;
@@ -924,7 +936,7 @@ static const void *twin_device(const struct rd_link *l)
 
 static int twin_pd_open(struct rd_link *l, struct rd_pd **out)
 {
-	struct rd_pd *pd = calloc(1, sizeof(*pd));
+	struct rd_pd *pd = refuses(l->t) ? NULL : calloc(1, sizeof(*pd));
 
 	if (!pd)
 		return -ENOMEM;
@@ -951,7 +963,7 @@ static int twin_mr_open(
 	struct twin *t = pd->t;
 	struct twin_mr *m;
 
-	if (t->cfg.refuse_regions && access != RD_LOCAL)
+	if ((t->cfg.refuse_regions && access != RD_LOCAL) || refuses(t))
 		return -ENOMEM;
 	m = calloc(1, sizeof(*m));
 	if (!m)
@@ -985,7 +997,7 @@ static int twin_mw_open(struct rd_pd *pd, struct rd_mw **out)
 
 	if (t->cfg.no_windows || t->cfg.windows_lie)
 		return -EOPNOTSUPP;
-	w = calloc(1, sizeof(*w));
+	w = refuses(t) ? NULL : calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
 	w->pd = pd;

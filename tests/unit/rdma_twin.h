@@ -84,6 +84,7 @@ struct twin {
 	struct shard *sh;
 	struct twin_cfg cfg;
 	enum twin_fault fault;
+	uint32_t fail_at; /* the how manyth request for a resource fails; 0: none */
 	bool hold_sends; /* completions of the send queue wait for twin_release() */
 	bool hold_responses; /* so do answers to reads, writes and flushes */
 	bool slip; /* what is held completes just before a queue is armed */
