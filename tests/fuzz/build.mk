@@ -19,4 +19,4 @@ fuzz:
 # Whole devices: the crash explorer's flash, on the machine it brings along.
 $(BIN)/fuzz/image: $(patsubst %,$(O)/tests/%.o,crash/image crash/recorder crash/host model/ref model/order)
 # The RDMA initiator's other end.
-$(BIN)/fuzz/rdma: $(O)/tests/unit/rdma_twin.o
+$(BIN)/fuzz/rdma: $(patsubst %,$(O)/tests/unit/%.o,rdma_twin rdma_twin_target)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "tests/unit/rdma_twin.h"
+#include "tests/unit/rdma_twin_priv.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,47 +33,7 @@ struct twin_mw {
 	LIST_ENTRY(twin_mw) link;
 };
 
-/* A request in the send queue, and after that one whose completion is due. */
-struct twin_wr {
-	struct rd_wr wr;
-	struct rd_sge sge[RDMA_SGE_MAX];
-	uint8_t *copy; /* what a send has taken */
-	uint32_t copy_bytes;
-	STAILQ_ENTRY(twin_wr) link;
-};
-STAILQ_HEAD(twin_wrs, twin_wr);
-
-struct twin_msg { /* a response on its way */
-	uint8_t bytes[2 * RDMA_CQE_STRIDE];
-	uint32_t len, key;
-	bool inv;
-	STAILQ_ENTRY(twin_msg) link;
-};
-STAILQ_HEAD(twin_msgs, twin_msg);
-
-struct rd_link {
-	struct twin *t;
-	const struct rd_events *ev;
-	void *arg;
-	struct rd_pd *pd;
-	struct rd_qp_cfg qp;
-	enum { L_OPEN, L_CONNECTING, L_UP, L_BROKEN } state;
-	struct task event_task, work_task, wake_task;
-	enum twin_fault fault; /* that its event is about */
-	uint16_t qid;
-	bool armed;
-
-	struct twin_wrs sq, due; /* posted; executed, not reported */
-	uint32_t nsq, ndue;
-	struct rd_recv *rq; /* ring */
-	uint32_t rq_head, nrq;
-	struct rd_wc *cq;
-	uint32_t cq_head, ncq;
-	struct twin_msgs out, held; /* waiting for a receive buffer; for twin_release() */
-	LIST_ENTRY(rd_link) link;
-};
-
-static void violate(struct twin *t, const char *what)
+void twin_violate(struct twin *t, const char *what)
 {
 	if (!t->violations++)
 		t->violation = what;
@@ -102,8 +62,7 @@ static bool inside(uint64_t addr, uint64_t len, uint64_t base, uint64_t room)
 	return addr >= base && len <= room && addr - base <= room - len;
 }
 
-/* l NULL: any connection. */
-static uint8_t *reach(
+uint8_t *twin_reach(
 	struct twin *t, struct rd_link *l, uint32_t key, uint64_t addr, uint32_t len, bool write)
 {
 	struct twin_mw *w = mw_of_key(t, key);
@@ -120,7 +79,17 @@ static uint8_t *reach(
 
 bool twin_reaches(struct twin *t, uint32_t key, uint64_t addr, uint32_t len, bool write)
 {
-	return reach(t, NULL, key, addr, len, write) != NULL;
+	return twin_reach(t, NULL, key, addr, len, write) != NULL;
+}
+
+uint32_t twin_other_key(struct rd_link *l, uint32_t key)
+{
+	struct twin_mw *w;
+
+	LIST_FOREACH (w, &l->t->mws, link)
+		if (w->bound == l && w->key != key)
+			return w->key;
+	return key;
 }
 
 static void unbind(struct twin_mw *w)
@@ -154,7 +123,7 @@ static void complete(struct rd_link *l, struct rd_wc wc)
 	struct twin *t = l->t;
 
 	if (l->ncq == l->qp.ncqe) {
-		violate(t, "completion queue overflows");
+		twin_violate(t, "completion queue overflows");
 		return;
 	}
 	l->cq[(l->cq_head + l->ncq++) % l->qp.ncqe] = wc;
@@ -175,7 +144,7 @@ static void check_unchanged(struct rd_link *l, const struct twin_wr *w)
 
 	for (int i = 0; i < (w->copy ? w->wr.send.nsge : 0); i++) {
 		if (memcmp(at, (const void *)(uintptr_t)w->sge[i].addr, w->sge[i].len) != 0)
-			violate(l->t, "a send's buffer changed before it completed");
+			twin_violate(l->t, "a send's buffer changed before it completed");
 		at += w->sge[i].len;
 	}
 }
@@ -194,8 +163,7 @@ static void report_due(struct rd_link *l)
 	}
 }
 
-/* The queue pair's error state: everything that was posted comes back. */
-static void flush(struct rd_link *l)
+void twin_break(struct rd_link *l)
 {
 	struct twin_wr *w;
 
@@ -220,13 +188,13 @@ static void flush(struct rd_link *l)
 static void fail_wr(struct rd_link *l, uint64_t id, const char *error)
 {
 	complete(l, (struct rd_wc){.id = id, .error = error});
-	flush(l);
+	twin_break(l);
 }
 
-static void denied(struct rd_link *l)
+void twin_deny(struct rd_link *l)
 {
 	l->t->denied++;
-	flush(l);
+	twin_break(l);
 }
 
 /* ---- responses -------------------------------------------------------------------------------------------------------- */
@@ -238,7 +206,7 @@ static void deliver_one(struct rd_link *l, struct twin_msg *m)
 
 	l->nrq--;
 	if (!is_local(l->t, l->pd, &r->sge)) {
-		violate(l->t, "a receive buffer that is not registered");
+		twin_violate(l->t, "a receive buffer that is not registered");
 		return;
 	}
 	if (m->len > r->sge.len) {
@@ -246,7 +214,7 @@ static void deliver_one(struct rd_link *l, struct twin_msg *m)
 		return;
 	}
 	if (m->inv && (!w || w->bound != l)) { /* as hardware: no such key */
-		denied(l);
+		twin_deny(l);
 		return;
 	}
 	memcpy((void *)(uintptr_t)r->sge.addr, m->bytes, m->len);
@@ -272,7 +240,7 @@ static void deliver(struct rd_link *l)
 	}
 }
 
-static void respond_raw(
+void twin_respond(
 	struct rd_link *l, const void *bytes, uint32_t len, bool inv, uint32_t key, bool hold)
 {
 	struct twin_msg *m = calloc(1, sizeof(*m));
@@ -289,16 +257,6 @@ static void respond_raw(
 		STAILQ_INSERT_TAIL(&l->out, m, link);
 }
 
-static void respond(struct rd_link *l, const struct nvme_sqe *sqe, uint16_t status, uint64_t result)
-{
-	struct nvme_keyed_sgl k;
-	struct nvme_cqe cqe;
-
-	memcpy(&k, &sqe->dptr, sizeof(k));
-	nvme_cqe_set(&cqe, from_le16(sqe->cid), status, result, 0);
-	respond_raw(l, &cqe, sizeof(cqe), k.id == NVME_SGL_ID_KEYED_INV, nvme_keyed_key(&k), false);
-}
-
 bool twin_send_raw(
 	struct twin *t, uint16_t qid, const void *bytes, uint32_t len, bool inv, uint32_t key)
 {
@@ -306,232 +264,11 @@ bool twin_send_raw(
 
 	LIST_FOREACH (l, &t->links, link)
 		if (l->qid == qid && l->state == L_UP) {
-			respond_raw(l, bytes, len, inv, key, false);
+			twin_respond(l, bytes, len, inv, key, false);
 			deliver(l);
 			return true;
 		}
 	return false;
-}
-
-/* ---- the target ---------------------------------------------------------------------------------------------------------- */
-
-/* Moves a command's data between buf and the host: false when the device denies it. */
-static bool move(struct rd_link *l, const uint8_t *capsule, uint32_t capsule_bytes, uint8_t *buf,
-	uint32_t len, bool to_host, enum twin_fault how)
-{
-	struct nvme_sqe sqe;
-	struct nvme_keyed_sgl k;
-	uint64_t addr;
-	bool write = to_host != (how == TWIN_WRONG_WAY);
-	uint8_t *p;
-
-	memcpy(&sqe, capsule, sizeof(sqe));
-	memcpy(&k, &sqe.dptr, sizeof(k));
-	if (k.id == NVME_SGL_ID_DATA_OFFSET) {
-		uint64_t at = sizeof(sqe) + l->t->cfg.icdoff * 16ULL + from_le64(sqe.dptr.addr);
-
-		if (to_host || from_le32(sqe.dptr.length) != len || at + len != capsule_bytes) {
-			violate(l->t, "in-capsule data of another shape than its command");
-			return false;
-		}
-		memcpy(buf, capsule + at, len);
-		return true;
-	}
-	if ((k.id != NVME_SGL_ID_KEYED && k.id != NVME_SGL_ID_KEYED_INV) ||
-		nvme_keyed_length(&k) != len || capsule_bytes != sizeof(sqe)) {
-		violate(l->t, "a descriptor that fits not its command");
-		return false;
-	}
-	addr = from_le64(k.addr) - (how == TWIN_BEFORE);
-	len += how == TWIN_BEYOND;
-	p = reach(l->t, l, nvme_keyed_key(&k), addr, len, write);
-	if (!p) {
-		if (!how)
-			violate(l->t, "a key that does not give what its command needs");
-		denied(l);
-		return false;
-	}
-	if (to_host)
-		memcpy(p, buf, len);
-	else
-		memcpy(buf, p, len);
-	return true;
-}
-
-static void identify_ctrl(const struct twin *t, struct nvme_id_ctrl *id)
-{
-	id->mdts = 8; /* 1 MiB */
-	id->acl = 3;
-	id->cntlid = to_le16(TWIN_CNTLID);
-	id->nn = to_le32(1);
-	id->sqes = 0x66;
-	id->cqes = 0x44;
-	id->sgls = to_le32(NVME_SGLS_SUPPORTED | (t->cfg.no_keyed ? 0 : NVME_SGLS_KEYED) |
-			   (t->cfg.capsule_bytes ? NVME_SGLS_OFFSET : 0));
-	id->ioccsz = to_le32(
-		(uint32_t)sizeof(struct nvme_sqe) / 16 + t->cfg.icdoff + t->cfg.capsule_bytes / 16);
-	id->iorcsz = to_le32(1);
-	id->icdoff = to_le16(t->cfg.icdoff);
-	id->msdbd = 1;
-}
-
-static void admin(struct rd_link *l, const uint8_t *capsule, uint32_t n, const struct nvme_sqe *sqe)
-{
-	static uint8_t page[NVME_IDENTIFY_SIZE];
-	struct nvme_id_ns *ns = (struct nvme_id_ns *)page;
-	uint32_t cns = from_le32(sqe->cdw10) & 0xff;
-
-	memset(page, 0, sizeof(page));
-	switch (sqe->opcode) {
-	case NVME_ADMIN_IDENTIFY:
-		if (cns == NVME_CNS_CTRL) {
-			identify_ctrl(l->t, (struct nvme_id_ctrl *)page);
-		} else if (cns == NVME_CNS_NS) {
-			ns->nsze = ns->ncap = to_le64(TWIN_BYTES / TWIN_BLOCK);
-			ns->lbaf[0].ds = 9;
-		} else {
-			page[0] = 1;
-		}
-		if (move(l, capsule, n, page, sizeof(page), true, TWIN_NONE))
-			respond(l, sqe, NVME_SC_SUCCESS, 0);
-		break;
-	case NVME_ADMIN_ASYNC_EVENT: /* never answered */
-		break;
-	case NVME_ADMIN_SET_FEATURES: /* of queues there are as many as one likes */
-		respond(l, sqe, NVME_SC_SUCCESS, from_le32(sqe->cdw11));
-		break;
-	case NVME_ADMIN_ABORT:
-		l->t->aborts++;
-		respond(l, sqe, NVME_SC_SUCCESS, 1); /* not aborted */
-		break;
-	default:
-		respond(l, sqe, NVME_SC_SUCCESS, 0);
-		break;
-	}
-}
-
-static void fabrics(
-	struct rd_link *l, const uint8_t *capsule, uint32_t n, const struct nvme_sqe *sqe)
-{
-	const struct nvme_connect_sqe *c = (const struct nvme_connect_sqe *)sqe;
-	const struct nvme_property_sqe *p = (const struct nvme_property_sqe *)sqe;
-	struct nvme_connect_data data;
-	uint64_t value = 0;
-
-	if (c->fctype == NVME_FCTYPE_CONNECT) {
-		if (!move(l, capsule, n, (uint8_t *)&data, sizeof(data), false, TWIN_NONE))
-			return;
-		l->t->last_sqsize = from_le16(c->sqsize);
-		respond(l, sqe,
-			strcmp(data.subnqn, TWIN_NQN) || from_le16(c->qid) != l->qid
-				? NVME_SC_CONNECT_INVALID_PARAM | NVME_SC_DNR
-				: NVME_SC_SUCCESS,
-			TWIN_CNTLID);
-		return;
-	}
-	if (c->fctype == NVME_FCTYPE_PROPERTY_GET) {
-		uint32_t at = from_le32(p->ofst);
-
-		value = at == NVME_PROP_CAP    ? 1023 | NVME_CAP_CQR | NVME_CAP_CSS_NVM
-			: at == NVME_PROP_VS   ? NVME_VS_1_4
-			: at == NVME_PROP_CSTS ? NVME_CSTS_RDY | NVME_CSTS_SHST_DONE
-					       : 0;
-	}
-	respond(l, sqe, NVME_SC_SUCCESS, value);
-}
-
-/* Responses that are not as they should be. */
-static bool respond_badly(struct rd_link *l, const struct nvme_sqe *sqe, enum twin_fault f)
-{
-	uint8_t bytes[2 * RDMA_CQE_STRIDE] = {0};
-	struct nvme_cqe *cqe = (struct nvme_cqe *)bytes;
-	struct nvme_keyed_sgl k;
-	struct twin_mw *w;
-	uint16_t cid = from_le16(sqe->cid);
-	uint32_t len = sizeof(*cqe), key, times = 1;
-	bool inv;
-
-	memcpy(&k, &sqe->dptr, sizeof(k));
-	key = nvme_keyed_key(&k);
-	inv = k.id == NVME_SGL_ID_KEYED_INV;
-	switch (f) {
-	case TWIN_WRONG_CID:
-		cid ^= 1;
-		break;
-	case TWIN_STALE_CID:
-		cid = (uint16_t)(cid - NVMF_DEPTH_MAX);
-		break;
-	case TWIN_TWICE:
-		times = 2;
-		break;
-	case TWIN_FLOOD:
-		times = l->qp.nrecv + 5;
-		break;
-	case TWIN_CQE_SHORT:
-		len = 15;
-		break;
-	case TWIN_CQE_LONG:
-		len = 17;
-		break;
-	case TWIN_CQE_HUGE:
-		len = RDMA_CQE_STRIDE + 1;
-		break;
-	case TWIN_CQE_NONE:
-		len = 0;
-		break;
-	case TWIN_NO_INVALIDATE:
-	case TWIN_INVALIDATE_ERROR:
-		inv = false;
-		break;
-	case TWIN_WRONG_INVALIDATE: /* somebody else's, or one where there was none */
-		inv = true;
-		LIST_FOREACH (w, &l->t->mws, link)
-			if (w->bound == l && w->key != nvme_keyed_key(&k))
-				key = w->key;
-		break;
-	default:
-		return false;
-	}
-	nvme_cqe_set(cqe, cid, NVME_SC_SUCCESS, 0, 0);
-	for (uint32_t i = 0; i < times; i++)
-		respond_raw(l, bytes, len, inv && !i, key, false);
-	return true;
-}
-
-static void io(struct rd_link *l, const uint8_t *capsule, uint32_t n, const struct nvme_sqe *sqe)
-{
-	struct twin *t = l->t;
-	enum twin_fault f = t->fault;
-	uint64_t at = nvme_sqe_slba(sqe) * TWIN_BLOCK;
-	uint32_t len = nvme_sqe_nlb(sqe) * TWIN_BLOCK;
-	struct nvme_cqe cqe;
-	struct nvme_keyed_sgl k;
-
-	t->fault = f == TWIN_INVALIDATE_ERROR ? f : TWIN_NONE;
-	t->last = t->recent[t->ncommands++ % ARRAY_LEN(t->recent)] = *sqe;
-	if (sqe->opcode == NVME_CMD_READ || sqe->opcode == NVME_CMD_WRITE) {
-		enum twin_fault how = f >= TWIN_BEYOND && f <= TWIN_WRONG_WAY ? f : TWIN_NONE;
-
-		if (at + len > TWIN_BYTES) {
-			respond(l, sqe, NVME_SC_LBA_RANGE | NVME_SC_DNR, 0);
-			return;
-		}
-		if (!move(l, capsule, n, t->mem + at, len, sqe->opcode == NVME_CMD_READ, how))
-			return;
-	}
-	if (f == TWIN_SILENCE)
-		return;
-	if (f >= TWIN_DISCONNECT && f <= TWIN_ADDRESS_CHANGED) {
-		l->fault = f;
-		flush(l);
-		return;
-	}
-	if (respond_badly(l, sqe, f))
-		return;
-	memcpy(&k, &sqe->dptr, sizeof(k));
-	nvme_cqe_set(&cqe, from_le16(sqe->cid), NVME_SC_SUCCESS, 0, 0);
-	respond_raw(l, &cqe, sizeof(cqe), k.id == NVME_SGL_ID_KEYED_INV, nvme_keyed_key(&k),
-		t->hold_responses);
 }
 
 /* ---- the send queue -------------------------------------------------------------------------------------------------------- */
@@ -546,7 +283,7 @@ static bool gather(struct rd_link *l, struct twin_wr *w)
 		const struct rd_sge *s = &w->sge[i];
 
 		if (!w->copy || !is_local(l->t, l->pd, s) || s->len > CAPSULE_MAX - at) {
-			violate(l->t, "a send of memory that is not registered");
+			twin_violate(l->t, "a send of memory that is not registered");
 			return false;
 		}
 		memcpy(w->copy + at, (const void *)(uintptr_t)s->addr, s->len);
@@ -554,7 +291,7 @@ static bool gather(struct rd_link *l, struct twin_wr *w)
 	}
 	w->copy_bytes = at;
 	if (at < sizeof(struct nvme_sqe) || w->sge[0].len != sizeof(struct nvme_sqe))
-		violate(l->t, "a capsule without a command");
+		twin_violate(l->t, "a capsule without a command");
 	return at >= sizeof(struct nvme_sqe);
 }
 
@@ -584,20 +321,15 @@ static bool run_send(struct rd_link *l, struct twin_wr *w)
 		return false;
 	}
 	memcpy(&sqe, w->copy, sizeof(sqe));
-	if (sqe.opcode == NVME_OPC_FABRICS) {
-		fabrics(l, w->copy, w->copy_bytes, &sqe);
-	} else if (!l->qid) {
-		admin(l, w->copy, w->copy_bytes, &sqe);
-	} else if (error || t->fault == TWIN_FLUSHED) {
+	if (sqe.opcode != NVME_OPC_FABRICS && l->qid && (error || t->fault == TWIN_FLUSHED)) {
 		t->fault = TWIN_NONE;
 		if (error)
 			fail_wr(l, w->wr.id, error);
 		else
-			flush(l);
+			twin_break(l);
 		return false;
-	} else {
-		io(l, w->copy, w->copy_bytes, &sqe);
 	}
+	twin_take_command(l, w->copy, w->copy_bytes);
 	return l->state == L_UP;
 }
 
@@ -616,7 +348,7 @@ static bool run_bind(struct rd_link *l, const struct rd_wr *wr)
 	if (w->bound || w->pd != l->pd || m->pd != l->pd || m->access != RD_WINDOWS ||
 		!inside(wr->bind.addr, wr->bind.len, (uintptr_t)m->base, m->len) || !wr->bind.len ||
 		((wr->bind.rkey ^ w->key) & ~0xffU) || wr->bind.rkey == w->key) {
-		violate(t, "a bind that hardware refuses");
+		twin_violate(t, "a bind that hardware refuses");
 		fail_wr(l, wr->id, "memory window bind error");
 		return false;
 	}
@@ -640,7 +372,7 @@ static bool run_invalidate(struct rd_link *l, const struct rd_wr *wr)
 		return false;
 	}
 	if (!w || w->bound != l) {
-		violate(l->t, "an invalidate of what is not bound");
+		twin_violate(l->t, "an invalidate of what is not bound");
 		fail_wr(l, wr->id, "local operation error");
 		return false;
 	}
@@ -708,9 +440,9 @@ static int twin_post_send(struct rd_link *l, const struct rd_wr *wr, int n)
 	}
 	t->doorbells++;
 	if (n <= 0 || l->nsq + l->ndue + (uint32_t)n > l->qp.nsend)
-		violate(t, "the send queue overflows");
+		twin_violate(t, "the send queue overflows");
 	if (n > 0 && !wr[n - 1].signaled)
-		violate(t, "a chain whose end nobody will know");
+		twin_violate(t, "a chain whose end nobody will know");
 	for (int i = 0; i < n; i++) {
 		struct twin_wr *w = calloc(1, sizeof(*w));
 
@@ -720,7 +452,7 @@ static int twin_post_send(struct rd_link *l, const struct rd_wr *wr, int n)
 		t->signaled += wr[i].signaled;
 		if (wr[i].op == RD_SEND) {
 			if (wr[i].send.nsge < 1 || (uint32_t)wr[i].send.nsge > l->qp.nsge)
-				violate(t, "a send of too many pieces");
+				twin_violate(t, "a send of too many pieces");
 			memcpy(w->sge, wr[i].send.sge,
 				(size_t)MIN(wr[i].send.nsge, RDMA_SGE_MAX) * sizeof(w->sge[0]));
 		}
@@ -728,7 +460,7 @@ static int twin_post_send(struct rd_link *l, const struct rd_wr *wr, int n)
 		l->nsq++;
 	}
 	if (l->state == L_BROKEN)
-		flush(l);
+		twin_break(l);
 	shard_defer(t->sh, &l->work_task, work_run, l);
 	return 0;
 }
@@ -739,7 +471,7 @@ static int twin_post_recv(struct rd_link *l, const struct rd_recv *r, int n)
 		return -ENOMEM;
 	for (int i = 0; i < n; i++) {
 		if (l->nrq == l->qp.nrecv) {
-			violate(l->t, "the receive queue overflows");
+			twin_violate(l->t, "the receive queue overflows");
 			return -ENOMEM;
 		}
 		l->rq[(l->rq_head + l->nrq++) % l->qp.nrecv] = r[i];
@@ -856,7 +588,8 @@ static int twin_connect(struct rd_link *l, const void *data, size_t len)
 	struct twin *t = l->t;
 
 	if (len != sizeof(t->last_request) || !l->rq || !l->nrq) {
-		violate(t, "connects without receive buffers or with private data of a wrong size");
+		twin_violate(
+			t, "connects without receive buffers or with private data of a wrong size");
 		return -EINVAL;
 	}
 	if (refuses(t))
@@ -883,7 +616,7 @@ static int twin_qp_open(struct rd_link *l, struct rd_pd *pd, const struct rd_qp_
 static void twin_disconnect(struct rd_link *l)
 {
 	if (l->cq)
-		flush(l);
+		twin_break(l);
 	l->state = L_BROKEN;
 }
 
@@ -904,7 +637,7 @@ static void twin_link_close(struct rd_link *l)
 
 	LIST_FOREACH (w, &t->mws, link)
 		if (w->bound == l)
-			violate(t, "a queue pair is destroyed under bound windows");
+			twin_violate(t, "a queue pair is destroyed under bound windows");
 	shard_undefer(t->sh, &l->event_task);
 	shard_undefer(t->sh, &l->work_task);
 	shard_undefer(t->sh, &l->wake_task);
