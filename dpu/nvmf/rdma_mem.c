@@ -283,6 +283,12 @@ static void copy_all(const struct nvmf_io *io, uint8_t *flat, bool out)
 	}
 }
 
+/* Not Connect's data and Identify's pages: they are few, and say nothing about I/O. */
+static bool is_payload(const struct rdma_conn *c)
+{
+	return c->q->qid && c->q->live;
+}
+
 static int bounce_take(struct rdma_conn *c, struct nvmf_slot *s, struct rdma_range *out)
 {
 	struct rdma_slot *r = rdma_slot_of(c, s);
@@ -297,7 +303,8 @@ static int bounce_take(struct rdma_conn *c, struct nvmf_slot *s, struct rdma_ran
 	r->bounced = true;
 	if (s->out)
 		copy_all(s->io, r->bounce, true);
-	c->q->n->stats.copied_bytes += s->data_bytes;
+	if (is_payload(c))
+		c->q->n->stats.copied_bytes += s->data_bytes;
 	return 0;
 }
 
@@ -309,7 +316,8 @@ int rdma_data_range(struct rdma_conn *c, struct nvmf_slot *s, struct rdma_range 
 	if (next_piece(s->io, &i, &out->base, &len) && len == s->data_bytes) {
 		out->mr = rdma_dev_mr(c->dev, out->base, len);
 		if (out->mr) {
-			c->q->n->stats.zero_copy_bytes += len;
+			if (is_payload(c))
+				c->q->n->stats.zero_copy_bytes += len;
 			return 0;
 		}
 	}
@@ -330,7 +338,8 @@ int rdma_data_pieces(struct rdma_conn *c, struct nvmf_slot *s, struct rd_sge *sg
 			goto gather;
 		sge[n] = (struct rd_sge){(uintptr_t)base, (uint32_t)len, mr->lkey};
 	}
-	c->q->n->stats.zero_copy_bytes += s->data_bytes;
+	if (is_payload(c))
+		c->q->n->stats.zero_copy_bytes += s->data_bytes;
 	return n;
 gather:
 	rc = bounce_take(c, s, &all);
