@@ -88,16 +88,16 @@ struct nvmf_stats {
 	uint64_t commands, rx_bytes, tx_bytes, timeouts, aborts, losses, data_digest_errors,
 		protocol_errors;
 	uint64_t kicks; /* sends (TCP) or doorbells of send queues (RDMA) */
-	uint64_t
-		copied_bytes; /* payload that was copied on its way (RDMA: gathered; TCP: is the kernel's business, 0) */
-	uint64_t
-		zero_copy_bytes; /* payload sent out of its own memory (RDMA: all others; TCP: with zero_copy) */
+	/* Payload is the data of I/O queues' commands, Connect's apart. Copied on its way (RDMA: memory that is not registered, pieces
+	 * that lie apart; TCP: the kernel's business, 0); or moved out of and into its own memory (RDMA: all other; TCP: sent so, with
+	 * zero_copy). */
+	uint64_t copied_bytes;
+	uint64_t zero_copy_bytes;
 	/* RDMA only */
 	uint64_t posts, completions; /* work requests posted, work completions reaped */
 	uint64_t inline_bytes; /* payload inside capsules */
 	uint64_t binds, remote_invalidates; /* memory windows */
-	uint64_t
-		region_keys; /* commands with the key of a whole region: the device has no windows */
+	uint64_t region_keys; /* commands with a whole region's key: a device without windows */
 };
 
 /* ---- a controller --------------------------------------------------------------------------------- */

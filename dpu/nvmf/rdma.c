@@ -192,7 +192,8 @@ static int rdma_start(struct nvmf_queue *q, struct err *err)
 	struct rd_link_cfg lc = {.sh = q->n->sh,
 		.host = cfg->host,
 		.port = cfg->port,
-		.timeout_ms = cfg->connect_timeout_ms,
+		/* Before the attempt's own end, which knows no reasons. */
+		.timeout_ms = cfg->connect_timeout_ms / 4 * 3,
 		.ev = &events,
 		.arg = c,
 		.provider_arg = cfg->rdma_arg};

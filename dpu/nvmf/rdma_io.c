@@ -132,7 +132,8 @@ static int submit_in_capsule(struct rdma_conn *c, struct nvmf_slot *s, struct rd
 	if (n < 0)
 		return n;
 	s->io->sqe.dptr = nvme_sgl_in_capsule(0, s->data_bytes);
-	c->q->n->stats.inline_bytes += s->data_bytes;
+	if (c->q->live)
+		c->q->n->stats.inline_bytes += s->data_bytes;
 	return first + n;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ struct rdma_dev {
 
 /* Shards find their devices here when queues start and stop; what a device holds is its shard's alone. */
 static pthread_mutex_t devs_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool no_windows_told;
 static LIST_HEAD(, rdma_dev) devs = LIST_HEAD_INITIALIZER(devs);
 
 /* ---- devices ------------------------------------------------------------------------------------------------ */
@@ -91,7 +93,7 @@ int rdma_dev_get(const struct rd_ops *ops, struct rd_link *l, struct shard *sh,
 	pthread_mutex_lock(&devs_lock);
 	LIST_INSERT_HEAD(&devs, d, link);
 	pthread_mutex_unlock(&devs_lock);
-	if (!d->windows)
+	if (!d->windows && !atomic_exchange(&no_windows_told, true))
 		log_warn("nvmf: rdma: the device has no memory windows of type 2B: "
 			 "targets get keys of whole memory regions");
 	*out = d;
@@ -281,6 +283,12 @@ static void copy_all(const struct nvmf_io *io, uint8_t *flat, bool out)
 	}
 }
 
+/* Not Connect's data and Identify's pages: they are few, and say nothing about I/O. */
+static bool is_payload(const struct rdma_conn *c)
+{
+	return c->q->qid && c->q->live;
+}
+
 static int bounce_take(struct rdma_conn *c, struct nvmf_slot *s, struct rdma_range *out)
 {
 	struct rdma_slot *r = rdma_slot_of(c, s);
@@ -295,7 +303,8 @@ static int bounce_take(struct rdma_conn *c, struct nvmf_slot *s, struct rdma_ran
 	r->bounced = true;
 	if (s->out)
 		copy_all(s->io, r->bounce, true);
-	c->q->n->stats.copied_bytes += s->data_bytes;
+	if (is_payload(c))
+		c->q->n->stats.copied_bytes += s->data_bytes;
 	return 0;
 }
 
@@ -307,7 +316,8 @@ int rdma_data_range(struct rdma_conn *c, struct nvmf_slot *s, struct rdma_range 
 	if (next_piece(s->io, &i, &out->base, &len) && len == s->data_bytes) {
 		out->mr = rdma_dev_mr(c->dev, out->base, len);
 		if (out->mr) {
-			c->q->n->stats.zero_copy_bytes += len;
+			if (is_payload(c))
+				c->q->n->stats.zero_copy_bytes += len;
 			return 0;
 		}
 	}
@@ -328,7 +338,8 @@ int rdma_data_pieces(struct rdma_conn *c, struct nvmf_slot *s, struct rd_sge *sg
 			goto gather;
 		sge[n] = (struct rd_sge){(uintptr_t)base, (uint32_t)len, mr->lkey};
 	}
-	c->q->n->stats.zero_copy_bytes += s->data_bytes;
+	if (is_payload(c))
+		c->q->n->stats.zero_copy_bytes += s->data_bytes;
 	return n;
 gather:
 	rc = bounce_take(c, s, &all);

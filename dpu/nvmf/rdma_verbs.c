@@ -111,7 +111,9 @@ static void cm_event(
 		ev->rejected_fn(l->arg, reject_text(status), data, len);
 		break;
 	case RDMA_CM_EVENT_ADDR_ERROR:
-		ev->down_fn(l->arg, -EHOSTUNREACH, "no RDMA device leads to this address");
+		ev->down_fn(l->arg, -EHOSTUNREACH,
+			status == -ETIMEDOUT ? "nobody has this address"
+					     : "no RDMA device leads to this address");
 		break;
 	case RDMA_CM_EVENT_ROUTE_ERROR:
 		ev->down_fn(l->arg, -EHOSTUNREACH, "no route to this address");

@@ -18,3 +18,5 @@ fuzz:
 	$(Q)FUZZ_SECONDS=$${FUZZ_SECONDS:-120} tests/fuzz/fuzz.sh
 # Whole devices: the crash explorer's flash, on the machine it brings along.
 $(BIN)/fuzz/image: $(patsubst %,$(O)/tests/%.o,crash/image crash/recorder crash/host model/ref model/order)
+# The RDMA initiator's other end.
+$(BIN)/fuzz/rdma: $(patsubst %,$(O)/tests/unit/%.o,rdma_twin rdma_twin_target)

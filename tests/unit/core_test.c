@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/base/util.h"
 #include "dpu/core/crc32c.h"
 #include "dpu/core/io.h"
 #include "dpu/core/mem.h"
@@ -126,6 +127,55 @@ static void memory_is_aligned_zeroed_and_writable(void **state)
 	assert_null(mem_alloc(SIZE_MAX / 4));
 }
 
+/* The place of the region that begins at p, or -1; the list must be in order. */
+static int listed(const void *p, uint64_t *id)
+{
+	struct mem_region list[256];
+	size_t n = mem_regions(list, ARRAY_LEN(list));
+	int at = -1;
+
+	assert_true(n <= ARRAY_LEN(list));
+	for (size_t i = 0; i < n; i++) {
+		assert_true(!i || list[i - 1].base + list[i - 1].len_bytes <= list[i].base);
+		if (list[i].base == p) {
+			at = (int)i;
+			*id = list[i].id;
+			assert_int_equal(list[i].len_bytes % 4096, 0);
+		}
+	}
+	return at;
+}
+
+static void regions_given_out_are_listed_until_they_are_freed(void **state)
+{
+	uint64_t before = mem_generation(), ids[100], id;
+	size_t n = mem_regions(NULL, 0);
+	void *p[100], *reserved = mem_reserve(1 << 20);
+
+	assert_int_equal(mem_generation(), before);
+	assert_int_equal(listed(reserved, &id), -1);
+	for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+		p[i] = mem_alloc(100 + i * 100);
+		assert_true(mem_generation() > before);
+		before = mem_generation();
+		assert_true(listed(p[i], &ids[i]) >= 0);
+		for (size_t j = 0; j < i; j++)
+			assert_true(ids[j] != ids[i]);
+	}
+	assert_int_equal(mem_regions(NULL, 0), n + ARRAY_LEN(p));
+	for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+		size_t at = (i * 37) % ARRAY_LEN(p);
+
+		mem_free(p[at], 100 + at * 100);
+		assert_int_equal(listed(p[at], &id), -1);
+		assert_true(mem_generation() > before);
+		before = mem_generation();
+	}
+	mem_free(reserved, 1 << 20);
+	assert_int_equal(mem_generation(), before);
+	assert_int_equal(mem_regions(NULL, 0), n);
+}
+
 static void a_buffer_pool_gives_each_buffer_once_and_then_says_no(void **state)
 {
 	enum { N = 700 };
@@ -175,6 +225,7 @@ int main(void)
 		cmocka_unit_test(crcs_side_by_side_and_their_copies_equal_single_ones),
 		cmocka_unit_test(streamed_copies_of_any_length_and_alignment_are_exact),
 		cmocka_unit_test(memory_is_aligned_zeroed_and_writable),
+		cmocka_unit_test(regions_given_out_are_listed_until_they_are_freed),
 		cmocka_unit_test(a_buffer_pool_gives_each_buffer_once_and_then_says_no),
 		cmocka_unit_test(statuses_and_operations_have_names),
 	};

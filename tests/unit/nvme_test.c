@@ -2,6 +2,7 @@
 #include "common/base/util.h"
 #include "common/nvme/fabrics.h"
 #include "common/nvme/identify.h"
+#include "common/nvme/rdma.h"
 #include "common/nvme/tcp.h"
 
 #include <errno.h>
@@ -386,9 +387,48 @@ static void text_fields_are_padded_and_made_printable(void **state)
 	assert_string_equal(nvme_status_name(NVME_SC_LBA_RANGE | NVME_SC_DNR), "LBA Out of Range");
 }
 
+static void a_keyed_descriptor_has_its_fields_where_the_specification_puts_them(void **state)
+{
+	static const uint8_t want[16] = {
+		8, 7, 6, 5, 4, 3, 2, 1, 0xcc, 0xbb, 0xaa, 0x44, 0x33, 0x22, 0x11, 0x4f};
+	struct nvme_sgl sgl = nvme_sgl_keyed(0x0102030405060708, 0xaabbcc, 0x11223344, true);
+	struct nvme_keyed_sgl k;
+
+	assert_memory_equal(&sgl, want, sizeof(want));
+	memcpy(&k, &sgl, sizeof(k));
+	assert_int_equal(nvme_keyed_length(&k), 0xaabbcc);
+	assert_int_equal(nvme_keyed_key(&k), 0x11223344);
+	assert_int_equal(nvme_sgl_keyed(1, 2, 3, false).id, NVME_SGL_ID_KEYED);
+}
+
+static void what_an_rdma_controller_says_at_connect_is_checked(void **state)
+{
+	uint8_t data[196] = {0, 0, 0x21, 0x01};
+	uint16_t crqsize;
+
+	assert_int_equal(nvme_rdma_accept_parse(data, sizeof(data), &crqsize), 0);
+	assert_int_equal(crqsize, 0x121);
+	assert_int_equal(nvme_rdma_reject_parse(data, sizeof(data)), 0x121);
+	assert_int_equal(nvme_rdma_reject_parse(data, 4), 0x121);
+	assert_int_equal(nvme_rdma_accept_parse(data, 31, &crqsize), -EPROTO);
+	assert_int_equal(nvme_rdma_accept_parse(NULL, 0, &crqsize), -EPROTO);
+	assert_int_equal(nvme_rdma_reject_parse(data, 3), 0);
+	assert_int_equal(nvme_rdma_reject_parse(NULL, 0), 0);
+	data[1] = 1; /* record format */
+	assert_int_equal(nvme_rdma_accept_parse(data, sizeof(data), &crqsize), -EPROTO);
+	assert_int_equal(crqsize, 0);
+	assert_int_equal(nvme_rdma_reject_parse(data, sizeof(data)), 0);
+	for (uint16_t sts = 0; sts < 20; sts++)
+		assert_non_null(nvme_rdma_sts_name(sts));
+	assert_string_equal(nvme_rdma_sts_name(0xffff), "unknown reason");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			a_keyed_descriptor_has_its_fields_where_the_specification_puts_them),
+		cmocka_unit_test(what_an_rdma_controller_says_at_connect_is_checked),
 		cmocka_unit_test(encoders_give_the_specifications_bytes),
 		cmocka_unit_test(digests_and_alignment_are_laid_out_as_specified),
 		cmocka_unit_test(what_one_end_encodes_the_other_decodes),
