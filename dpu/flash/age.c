@@ -161,9 +161,9 @@ static uint64_t classes_at(const struct age_classes *a, unsigned int percent)
 	uint64_t left = DIV_ROUND_UP(a->count * percent, 100);
 
 	for (unsigned int c = 0; c < AGE_CLASSES && left; c++) {
-		if (a->n[c] >= left)
+		if (a->n[c] >= left && c < AGE_CLASSES - 1)
 			return MIN(class_top(c), a->max_ns);
-		left -= a->n[c];
+		left -= MIN(left, a->n[c]);
 	}
 	return a->max_ns;
 }

@@ -291,6 +291,35 @@ static void timeouts_are_checked_and_may_be_off(void **state)
 }
 
 /* NVM Express Base Specification, "SMART / Health Information". */
+/* Classes are a sixteenth wide, and say the longest that falls into them. */
+static void latency_is_told_in_classes(void **state)
+{
+	struct bed *b = bed_open("fault:mem:1M");
+	struct flash_health h;
+
+	assert_int_equal(flash_set_timeouts(b->f, 0, 0), 0);
+	for (unsigned int i = 0; i < 200; i++) {
+		b->nreqs = 0;
+		hit_next(b, 1, i < 100 ? 1 * MS : i < 198 ? 3 * MS : 70 * MS);
+		submit(b, FLASH_READ, 0, 0);
+		run_dry(b);
+	}
+	hit_next(b, 1, 5000 * 1000 * MS); /* beyond the last class */
+	b->nreqs = 0;
+	submit(b, FLASH_WRITE, 0, 0);
+	run_dry(b);
+	flash_health(b->f, &h);
+	assert_int_equal(h.read.count, 200);
+	assert_in_range(h.read.p50_ns, MS, MS + MS / 16);
+	assert_in_range(h.read.p99_ns, 3 * MS, 3 * MS + 3 * MS / 16);
+	assert_int_equal(h.read.max_ns, 70 * MS);
+	assert_int_equal(h.write.count, 1);
+	assert_int_equal(h.write.p50_ns, h.write.max_ns);
+	assert_int_equal(h.write.max_ns, 5000 * 1000 * MS);
+	assert_int_equal(h.flush.count + h.flush.p50_ns + h.flush.max_ns, 0);
+	bed_close(b);
+}
+
 static void the_smart_log_page_is_read_as_it_is_specified(void **state)
 {
 	struct nvme_smart_log page = {0};
@@ -370,6 +399,7 @@ int main(void)
 		cmocka_unit_test(a_waiting_call_returns_when_the_device_is_given_up),
 		cmocka_unit_test(a_ghost_lands_with_the_bytes_it_had_and_never_in_memory),
 		cmocka_unit_test(timeouts_are_checked_and_may_be_off),
+		cmocka_unit_test(latency_is_told_in_classes),
 		cmocka_unit_test(the_smart_log_page_is_read_as_it_is_specified),
 		cmocka_unit_test(the_last_to_be_told_may_close_the_device),
 	};
