@@ -31,7 +31,7 @@ struct mem_region {
 uint64_t mem_generation(void);
 /* At most max of them, in order of their addresses; returns how many there are. */
 size_t mem_regions(struct mem_region *out, size_t max);
-/* For mem.c. False: out of memory; such a region works but is not listed. */
+/* For mem.c, and for whoever has I/O memory from elsewhere that lives long. False: out of memory; not listed then. */
 bool mem_region_add(void *base, size_t len_bytes);
 void mem_region_del(void *base); /* no effect when it is not listed */
 

@@ -150,7 +150,8 @@ extern const struct rd_ops rd_verbs;
 
 #define RDMA_SGE_MAX 16 /* command, padding and pieces of in-capsule data */
 
-/* A device as one shard uses it: one protection domain, each region registered in it once. */
+/* A device as one shard uses it: one protection domain, each region registered in it once, whole, with its first use. That pins
+ * its pages, which takes a while once, and counts against the limit of locked memory, for every shard. */
 struct rdma_dev;
 
 int rdma_dev_get(const struct rd_ops *ops, struct rd_link *l, struct shard *sh,
