@@ -179,7 +179,7 @@ static void auto_look(void *arg)
 {
 	struct mover *m = arg;
 
-	if (m->closing)
+	if (m->closing || pool_is_lost(m->pool, NULL))
 		return;
 	look_at_devices(m, shard_now_ns(m->sh));
 	look_at_scrub(m);
