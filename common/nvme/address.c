@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/util.h"
+
 #define PORT_DEFAULT 4420
 
 bool nvme_address_is_remote(const char *text)
@@ -95,6 +97,11 @@ static int hosts_parse(const char *text, const char *end, struct nvme_address *a
 				"'%.*s' is no host; allowed: IPv4[:PORT] or [IPv6][:PORT], "
 				"numeric, such as 10.0.0.2:4420",
 				(int)(len < 80 ? len : 80), text);
+		for (unsigned int i = 0; i < a->npaths; i++)
+			if (a->paths[i].port == a->paths[a->npaths].port &&
+				!strcmp(a->paths[i].host, a->paths[a->npaths].host))
+				return err_set(err, -EINVAL, object, field,
+					"host '%s' is there twice", a->paths[i].host);
 		a->npaths++;
 		text += len + (comma != NULL);
 		if (comma && text == end)
@@ -106,56 +113,58 @@ static int hosts_parse(const char *text, const char *end, struct nvme_address *a
 	return 0;
 }
 
-static int numeric_option(const char *o, size_t len, const char *name, uint64_t max, uint64_t *out)
-{
-	size_t n = strlen(name);
+static const struct option {
+	const char *name;
+	bool tcp_only;
+	uint32_t min, max; /* max 0: takes no value */
+} options[] = {{"hdgst", true, 0, 0}, {"ddgst", true, 0, 0}, {"zero-copy", true, 0, 0},
+	{"queues", false, 1, 64}, {"depth", false, 2, 1023}, {"keep-alive", false, 100, 60000}};
 
-	if (len <= n || strncmp(o, name, n) != 0 || o[n] != '=')
-		return 1;
-	return number(o + n + 1, len - n - 1, max, out);
+static void option_set(struct nvme_address *a, size_t i, uint32_t v)
+{
+	bool *const flags[] = {&a->hdgst, &a->ddgst, &a->zero_copy};
+	uint32_t *const numbers[] = {&a->queues, &a->depth, &a->keep_alive_ms};
+
+	if (i < ARRAY_LEN(flags))
+		*flags[i] = true;
+	else
+		*numbers[i - ARRAY_LEN(flags)] = v;
 }
 
-static bool is_word(const char *o, size_t len, const char *word)
+static int option_take(const char *o, size_t len, struct nvme_address *a, unsigned int *seen)
 {
-	return len == strlen(word) && strncmp(o, word, len) == 0;
-}
-
-static int option_take(const char *o, size_t len, struct nvme_address *a)
-{
+	const char *eq = memchr(o, '=', len);
+	size_t n = eq ? (size_t)(eq - o) : len;
 	uint64_t v = 0;
-	int rc;
 
-	if (!a->rdma && is_word(o, len, "hdgst"))
-		a->hdgst = true;
-	else if (!a->rdma && is_word(o, len, "ddgst"))
-		a->ddgst = true;
-	else if (!a->rdma && is_word(o, len, "zero-copy"))
-		a->zero_copy = true;
-	else if ((rc = numeric_option(o, len, "queues", 64, &v)) <= 0) {
-		a->queues = (uint32_t)v;
-		return rc < 0 || !v ? -EINVAL : 0;
-	} else if ((rc = numeric_option(o, len, "depth", 1024, &v)) <= 0) {
-		a->depth = (uint32_t)v;
-		return rc < 0 || !v ? -EINVAL : 0;
-	} else if ((rc = numeric_option(o, len, "keep-alive", 600000, &v)) <= 0) {
-		a->keep_alive_ms = (uint32_t)v;
-		a->has_keep_alive = true;
-		return rc;
-	} else
-		return -EINVAL;
-	return 0;
+	for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+		const struct option *opt = &options[i];
+
+		if (strlen(opt->name) != n || strncmp(opt->name, o, n) != 0)
+			continue;
+		if (*seen & 1u << i || (opt->tcp_only && a->rdma) || !opt->max == !!eq)
+			return -EINVAL;
+		if (eq && (number(eq + 1, len - n - 1, opt->max, &v) < 0 || v < opt->min))
+			return -EINVAL;
+		*seen |= 1u << i;
+		option_set(a, i, (uint32_t)v);
+		return 0;
+	}
+	return -EINVAL;
 }
 
 static int options_parse(const char *text, struct nvme_address *a, const char *object,
 	const char *field, struct err *err)
 {
+	unsigned int seen = 0;
+
 	for (;;) {
 		size_t len = strcspn(text, "&");
 
-		if (option_take(text, len, a) < 0)
+		if (option_take(text, len, a, &seen) < 0)
 			return err_set(err, -EINVAL, object, field,
-				"option '%.*s' is not known or out of range; allowed: %squeues=1..64, "
-				"depth=1..1024, keep-alive=0..600000 (ms)",
+				"option '%.*s' is not known, there twice or out of range; allowed: "
+				"%squeues=1..64, depth=2..1023, keep-alive=100..60000 (ms)",
 				(int)(len < 60 ? len : 60), text,
 				a->rdma ? "" : "hdgst, ddgst, zero-copy, ");
 		if (!text[len])
@@ -199,7 +208,7 @@ int nvme_address_parse(const char *text, struct nvme_address *out, const char *o
 			NVME_ADDRESS_TEXT_MAX);
 	p = text + (out->rdma ? 12 : 11);
 	slash = strchr(p, '/');
-	hash = slash ? strchr(slash, '#') : NULL;
+	hash = slash ? strrchr(slash, '#') : NULL;
 	if (!hash)
 		return err_set(err, -EINVAL, object, field,
 			"'%.120s' has no %s; allowed: %sHOST[:PORT]/SUBNQN#NSID (quoted: in YAML and "

@@ -31,9 +31,7 @@ struct nvme_address {
 	char subnqn[224];
 	uint32_t nsid;
 	bool hdgst, ddgst, zero_copy;
-	uint32_t queues, depth; /* 0: not named */
-	uint32_t keep_alive_ms;
-	bool has_keep_alive;
+	uint32_t queues, depth, keep_alive_ms; /* 0: not named */
 };
 
 /* Begins with nvme+: the address of a peer, well formed or not. */

@@ -19,7 +19,7 @@ static void a_whole_address_is_taken_apart(void **state)
 
 	assert_int_equal(
 		nvme_address_parse("nvme+tcp://10.0.0.2,[fd00::2]:4421/nqn.2026-01.test:a/b#7?hdgst&"
-				   "queues=4&keep-alive=0",
+				   "queues=4&keep-alive=500",
 			&a, "flash f0", "address", &e),
 		0);
 	assert_false(a.rdma);
@@ -30,7 +30,7 @@ static void a_whole_address_is_taken_apart(void **state)
 	assert_int_equal(a.paths[1].port, 4421);
 	assert_string_equal(a.subnqn, "nqn.2026-01.test:a/b");
 	assert_int_equal(a.nsid, 7);
-	assert_true(a.hdgst && !a.ddgst && a.has_keep_alive);
+	assert_true(a.hdgst && !a.ddgst && a.keep_alive_ms == 500);
 	assert_int_equal(a.queues, 4);
 	assert_int_equal(nvme_address_parse("nvme+rdma://[::1]/nqn.x#1", &a, "f", "a", NULL), 0);
 	assert_true(a.rdma);
@@ -65,6 +65,11 @@ static void malformed_addresses_are_refused_with_what_is_allowed(void **state)
 		{"nvme+tcp://10.0.0.2/nqn.x#1?queues=0", "option"},
 		{"nvme+tcp://10.0.0.2/nqn.x#1?queues=99999999999999999999", "option"},
 		{"nvme+tcp://10.0.0.2/nqn.x#1?speed", "option"},
+		{"nvme+tcp://10.0.0.2/nqn.x#1?hdgst=1", "option"},
+		{"nvme+tcp://10.0.0.2/nqn.x#1?queues", "option"},
+		{"nvme+tcp://10.0.0.2/nqn.x#1?queues=2&queues=3", "option"},
+		{"nvme+tcp://10.0.0.2/nqn.x#1?depth=1", "option"},
+		{"nvme+tcp://10.0.0.2,10.0.0.2:4420/nqn.x#1", "twice"},
 		{"nvme+rdma://10.0.0.2/nqn.x#1?hdgst", "option"},
 		{"nvme+fc://10.0.0.2/nqn.x#1", "names no transport"},
 	};
