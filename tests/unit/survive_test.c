@@ -151,6 +151,67 @@ static void a_loss_counts_until_it_is_rebuilt(void **state)
 	sb_close();
 }
 
+static unsigned int rebuilds_over(struct mover *m)
+{
+	const struct mover_task *t = NULL;
+	unsigned int n = 0;
+
+	while ((t = mover_task_next(m, t)))
+		n += t->reason == MOVER_REBUILD && t->state == MOVER_DONE;
+	return n;
+}
+
+static bool both_rebuilt(void *arg)
+{
+	return rebuilds_over(arg) == 2;
+}
+
+static bool any_rebuild(void *arg)
+{
+	const struct mover_task *t = NULL;
+
+	while ((t = mover_task_next(arg, t)))
+		if (t->reason == MOVER_REBUILD)
+			return true;
+	return false;
+}
+
+/* The second device of the node is found out 20 s later: what was decided for the first is decided for both, and the first task does the work. */
+static void the_devices_of_a_lost_node_are_rebuilt_by_one_decision(void **state)
+{
+	const uint64_t s = 1000000000ull;
+	const struct mover_task *t = NULL;
+	uint64_t moved[2] = {0}, then;
+	struct mover_settings ms;
+	unsigned int n = 0;
+	struct mover *m;
+
+	sb_open(&(struct sb_cfg){.ndevs = 10, .k = 4, .m = 2, .per_node = 2, .dev_mib = 48});
+	assert_int_equal(mover_open(&(struct mover_cfg){.store = sb.store}, &m), 0);
+	mover_settings(m, &ms);
+	ms.rebuild_delay_s = 60;
+	assert_int_equal(mover_set(m, &ms, NULL), 0);
+	fill();
+	fault_set_gone(sb.f[2], true);
+	pool_dev_fail(store_pool(sb.store), 2);
+	assert_int_equal(shard_wait(sb.sh, any_rebuild, m, 20 * s), -ETIMEDOUT);
+	fault_set_gone(sb.f[3], true);
+	pool_dev_fail(store_pool(sb.store), 3);
+	then = shard_now_ns(sb.sh);
+	assert_int_equal(shard_wait(sb.sh, any_rebuild, m, 3600 * s), 0);
+	assert_true(shard_now_ns(sb.sh) - then >= 60 * s);
+	assert_int_equal(shard_wait(sb.sh, both_rebuilt, m, 3600 * s), 0);
+	while ((t = mover_task_next(m, t)))
+		if (t->reason == MOVER_REBUILD)
+			moved[n++] = t->moved_blocks;
+	assert_true(moved[0] > 0);
+	assert_int_equal(moved[1], 0);
+	survives(2, 1);
+	sb_expect_all();
+	mover_close(m);
+	sb_close();
+}
+
 static void nodes_that_hold_too_much_are_named_where_others_could_have_it(void **state)
 {
 	struct pool_survival s, better;
@@ -251,6 +312,7 @@ int main(void)
 		cmocka_unit_test(nodes_count_as_what_lies_on_them),
 		cmocka_unit_test(stripes_of_4_2_on_four_nodes_of_three_take_two_of_each_at_most),
 		cmocka_unit_test(a_loss_counts_until_it_is_rebuilt),
+		cmocka_unit_test(the_devices_of_a_lost_node_are_rebuilt_by_one_decision),
 		cmocka_unit_test(nodes_that_hold_too_much_are_named_where_others_could_have_it),
 		cmocka_unit_test(a_device_in_doubt_counts_as_lost),
 		cmocka_unit_test(a_reservation_that_is_gone_ends_every_request_and_fails_no_device),
