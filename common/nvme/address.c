@@ -208,7 +208,7 @@ int nvme_address_parse(const char *text, struct nvme_address *out, const char *o
 			NVME_ADDRESS_TEXT_MAX);
 	p = text + (out->rdma ? 12 : 11);
 	slash = strchr(p, '/');
-	hash = slash ? strrchr(slash, '#') : NULL;
+	hash = slash ? memrchr(slash, '#', strcspn(slash, "?")) : NULL;
 	if (!hash)
 		return err_set(err, -EINVAL, object, field,
 			"'%.120s' has no %s; allowed: %sHOST[:PORT]/SUBNQN#NSID (quoted: in YAML and "

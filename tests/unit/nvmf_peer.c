@@ -223,14 +223,17 @@ static void on_identify(struct peer_conn *c, const struct nvme_sqe *sqe)
 		fill_ctrl(&c->p->cfg, &id.ctrl);
 		break;
 	case NVME_CNS_NS:
-		if (from_le32(sqe->nsid) != 1 || c->p->cfg.no_namespace) {
+		if ((from_le32(sqe->nsid) != 1 && !c->p->cfg.list_fn) || c->p->cfg.no_namespace) {
 			peer_respond(c, cid, NVME_SC_INVALID_NS | NVME_SC_DNR, 0);
 			return;
 		}
 		fill_ns(c->p, &id.ns);
 		break;
 	case NVME_CNS_NS_ACTIVE_LIST:
-		id.list[0] = to_le32(from_le32(sqe->nsid) < 1 ? 1 : 0);
+		if (c->p->cfg.list_fn)
+			c->p->cfg.list_fn(c->p->cfg.fn_arg, from_le32(sqe->nsid), id.list);
+		else
+			id.list[0] = to_le32(from_le32(sqe->nsid) < 1 ? 1 : 0);
 		break;
 	}
 	peer_send_data(c, cid, id.bytes, sizeof(id));
@@ -267,8 +270,12 @@ static void on_log(struct peer_conn *c, const struct nvme_sqe *sqe)
 		struct nvme_discovery_header h;
 		struct nvme_discovery_record r[6];
 	} *log = calloc(1, sizeof(*log));
+	uint8_t page[8192];
 
-	if (!log || off > sizeof(*log) || len > sizeof(*log) - off) {
+	if (c->p->cfg.log_fn && len <= sizeof(page)) {
+		c->p->cfg.log_fn(c->p->cfg.fn_arg, off, page, (uint32_t)len);
+		peer_send_data(c, from_le16(sqe->cid), page, (uint32_t)len);
+	} else if (!log || off > sizeof(*log) || len > sizeof(*log) - off) {
 		peer_respond(c, from_le16(sqe->cid), NVME_SC_INVALID_FIELD | NVME_SC_DNR, 0);
 	} else {
 		log->h.genctr = to_le64(3);

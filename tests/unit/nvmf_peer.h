@@ -80,6 +80,11 @@ struct peer_cfg {
 	uint16_t kas, cqt; /* of Identify: 100 ms, ms */
 	bool aborts_nothing; /* Abort is answered: not aborted */
 	bool no_namespace; /* it has none now: Invalid Namespace */
+	/* Fills len bytes at off of the discovery log; NULL: six records of its own. */
+	void (*log_fn)(void *arg, uint64_t off, uint8_t *buf, uint32_t len);
+	/* Fills the list of namespaces above `after`; each has the format of the first. NULL: there is one. */
+	void (*list_fn)(void *arg, uint32_t after, le32 *list);
+	void *fn_arg;
 };
 
 enum peer_hold {

@@ -11,7 +11,7 @@
 #include "common/nvme/resv.h"
 
 #define PEER_BLOCK       512u
-#define PEER_BLOCKS      4096u
+#define PEER_BLOCKS      32768u /* enough for a member of a pool */
 #define PEER_REGISTRANTS 128
 
 struct peer_registrant {
