@@ -91,8 +91,8 @@ static int hosts_parse(const char *text, const char *end, struct nvme_address *a
 				"too many hosts; allowed: up to %d paths to one namespace",
 				NVME_ADDRESS_PATHS);
 		a->paths[a->npaths].port = PORT_DEFAULT;
-		if (nvme_host_parse(text, len, a->paths[a->npaths].host,
-			    &a->paths[a->npaths].port) < 0)
+		if (nvme_host_parse(
+			    text, len, a->paths[a->npaths].host, &a->paths[a->npaths].port) < 0)
 			return err_set(err, -EINVAL, object, field,
 				"'%.*s' is no host; allowed: IPv4[:PORT] or [IPv6][:PORT], "
 				"numeric, such as 10.0.0.2:4420",
@@ -105,7 +105,8 @@ static int hosts_parse(const char *text, const char *end, struct nvme_address *a
 		a->npaths++;
 		text += len + (comma != NULL);
 		if (comma && text == end)
-			return err_set(err, -EINVAL, object, field, "no host behind the last comma");
+			return err_set(
+				err, -EINVAL, object, field, "no host behind the last comma");
 	}
 	if (!a->npaths)
 		return err_set(err, -EINVAL, object, field, "no host; allowed: %s",
@@ -183,7 +184,8 @@ static int nqn_parse(const char *text, size_t len, struct nvme_address *a, const
 	for (size_t i = 0; i < len; i++)
 		if (text[i] <= ' ' || text[i] > '~')
 			return err_set(err, -EINVAL, object, field,
-				"the subsystem name holds a character that is not allowed; allowed: "
+				"the subsystem name holds a character that is not allowed; "
+				"allowed: "
 				"printable ASCII without spaces");
 	memcpy(a->subnqn, text, len);
 	a->subnqn[len] = 0;
@@ -202,7 +204,8 @@ int nvme_address_parse(const char *text, struct nvme_address *out, const char *o
 	out->rdma = strncmp(text, "nvme+rdma://", 12) == 0;
 	if (!out->rdma && strncmp(text, "nvme+tcp://", 11) != 0)
 		return err_set(err, -EINVAL, object, field,
-			"'%.40s' names no transport; allowed: nvme+tcp://..., nvme+rdma://...", text);
+			"'%.40s' names no transport; allowed: nvme+tcp://..., nvme+rdma://...",
+			text);
 	if (strlen(text) > NVME_ADDRESS_TEXT_MAX)
 		return err_set(err, -EINVAL, object, field, "too long; allowed: %d characters",
 			NVME_ADDRESS_TEXT_MAX);
@@ -211,9 +214,11 @@ int nvme_address_parse(const char *text, struct nvme_address *out, const char *o
 	hash = slash ? memrchr(slash, '#', strcspn(slash, "?")) : NULL;
 	if (!hash)
 		return err_set(err, -EINVAL, object, field,
-			"'%.120s' has no %s; allowed: %sHOST[:PORT]/SUBNQN#NSID (quoted: in YAML and "
+			"'%.120s' has no %s; allowed: %sHOST[:PORT]/SUBNQN#NSID (quoted: in YAML "
+			"and "
 			"shells '#' begins a comment)",
-			text, slash ? "#NSID" : "subsystem", out->rdma ? "nvme+rdma://" : "nvme+tcp://");
+			text, slash ? "#NSID" : "subsystem",
+			out->rdma ? "nvme+rdma://" : "nvme+tcp://");
 	rc = hosts_parse(p, slash, out, object, field, err);
 	if (rc == 0)
 		rc = nqn_parse(slash + 1, (size_t)(hash - slash - 1), out, object, field, err);

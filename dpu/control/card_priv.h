@@ -145,8 +145,7 @@ int tasks_migrate(struct card *c, struct call *call, const struct tables_doc *be
 bool flash_is_leaving(const struct card *c, const char *name);
 bool flash_try_remove(struct card *c, const char *name); /* true: it is out of the pool */
 bool flash_forget(struct card *c, const char *name);
-int flash_come_back(
-	struct card *c, const char *name, struct err *e); /* what 'flash return' does */
+int flash_come_back(struct card *c, const char *name, struct err *e); /* what 'flash return' does */
 void flash_look_arm(struct card *c);
 void flash_look_disarm(struct card *c);
 

@@ -39,8 +39,8 @@ int claim_flash(struct card *c, struct flash *f, const char *name, bool take_ove
 			"held by another host%s%.120s; allowed: if that host is off, 'pool import "
 			"--take-over' or 'pool open --take-over'",
 			why.reason[0] ? ": " : "", why.reason);
-	return err_set(e, rc, object, "reservation", "%s",
-		why.reason[0] ? why.reason : strerror(-rc));
+	return err_set(
+		e, rc, object, "reservation", "%s", why.reason[0] ? why.reason : strerror(-rc));
 }
 
 static bool is_zero(const uint8_t *id)

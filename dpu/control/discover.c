@@ -48,8 +48,7 @@ struct search {
 	struct nvme_discovery_record records[RECORDS_MAX];
 };
 
-static void __attribute__((format(printf, 2, 3)))
-remark(struct search *s, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) remark(struct search *s, const char *fmt, ...)
 {
 	char text[400];
 	va_list ap;
@@ -138,8 +137,7 @@ static const char *member_of(const struct card *c, const struct where *w, uint32
 
 static int found(struct search *s, const struct where *w, const struct nvmf_ns *ns)
 {
-	Parapet__Discovered *m = call_message(
-		s->c, Parapet__Discovered, parapet__discovered__init);
+	Parapet__Discovered *m = call_message(s->c, Parapet__Discovered, parapet__discovered__init);
 	const char *member = member_of(s->card, w, ns->nsid);
 	char at[80];
 
@@ -471,9 +469,8 @@ int call_flash_discover(struct card *card, struct call *c)
 		s->out->found = call_alloc(c, FOUND_MAX * sizeof(s->out->found[0]));
 		s->out->remarks = call_alloc(c, REMARKS_MAX * sizeof(s->out->remarks[0]));
 	}
-	rc = s->out && s->out->found && s->out->remarks
-		     ? ask_host(s, &w, req->has_port, object)
-		     : -ENOMEM;
+	rc = s->out && s->out->found && s->out->remarks ? ask_host(s, &w, req->has_port, object)
+							: -ENOMEM;
 	if (rc == 0)
 		rc = ask_all(s);
 	c->resp.result_case = PARAPET__RESPONSE__RESULT_DISCOVERY;

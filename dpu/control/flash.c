@@ -225,8 +225,7 @@ static int return_anew(struct card *c, unsigned int dev, const struct card_flash
 	if (*claimed)
 		(void)flash_unclaim(m.flash, NULL);
 	flash_close(m.flash);
-	return err_set(
-		e, rc, object, why.field, "%s", why.reason[0] ? why.reason : strerror(-rc));
+	return err_set(e, rc, object, why.field, "%s", why.reason[0] ? why.reason : strerror(-rc));
 }
 
 /* The one we still have. -ENODEV: it has to be opened again. */

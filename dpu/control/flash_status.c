@@ -18,8 +18,8 @@ static int fill_latency(struct call *c, const struct flash_health *h, Parapet__F
 		const struct flash_latency *l;
 	} list[] = {{"read", &h->read}, {"write", &h->write}, {"flush", &h->flush}};
 
-	if (call_messages(c, ARRAY_LEN(list), Parapet__Latency, parapet__latency__init,
-		    &s->latency) < 0)
+	if (call_messages(
+		    c, ARRAY_LEN(list), Parapet__Latency, parapet__latency__init, &s->latency) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < ARRAY_LEN(list); i++) {
 		Parapet__Latency *m = s->latency[s->n_latency++];

@@ -331,7 +331,7 @@ static int members_up(struct card *c, const struct card_flash *f, unsigned int n
 		return err_set(
 			e, -ENODEV, "pool", "flashes", "none of its %u flash devices is there", n);
 	rc = how->remembered ? members_pool(c, m, nm, &pool, e)
-			: pool_open(c->cfg.shard, m, nm, &pool, e);
+			     : pool_open(c->cfg.shard, m, nm, &pool, e);
 	if (rc < 0) {
 		members_close(m, nm);
 		return rc;
@@ -523,9 +523,8 @@ int call_pool_open(struct card *card, struct call *c)
 {
 	const Parapet__PoolOpen *req = c->req->pool_open;
 	struct card_flash flashes[POOL_DEVS_MAX];
-	const struct opening how = {.force = req->force,
-		.imported = !card->nflashes,
-		.take_over = req->take_over};
+	const struct opening how = {
+		.force = req->force, .imported = !card->nflashes, .take_over = req->take_over};
 	unsigned int n = (unsigned int)req->n_flashes;
 	int rc = none_open(card, &c->err);
 

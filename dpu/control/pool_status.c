@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NS_PER_S   1000000000ull
-#define SCHEMES    16 /* different codes that are told apart */
+#define NS_PER_S 1000000000ull
+#define SCHEMES  16 /* different codes that are told apart */
 
 /* ---- what can be lost --------------------------------------------------------------------------------------------- */
 
@@ -167,8 +167,7 @@ static int fill_survival(const struct card *card, struct call *c, Parapet__PoolS
 	if (call_messages(c, k.n + 1, Parapet__Survives, parapet__survives__init, &s->survival) < 0)
 		return -ENOMEM;
 	for (unsigned int i = 0; rc == 0 && i < k.n; i++)
-		rc = fill_protected(
-			card, c, k.scheme[i], k.bytes[i], s->survival[s->n_survival++]);
+		rc = fill_protected(card, c, k.scheme[i], k.bytes[i], s->survival[s->n_survival++]);
 	if (k.plain) {
 		Parapet__Survives *m = s->survival[s->n_survival++];
 
@@ -231,8 +230,7 @@ static int fill_log(const struct card *card, struct call *c, Parapet__PoolStatus
 	return 0;
 }
 
-void add_named(
-	struct call *c, Parapet__Named **list, size_t *n, const char *name, uint64_t v)
+void add_named(struct call *c, Parapet__Named **list, size_t *n, const char *name, uint64_t v)
 {
 	list[*n]->name = call_str(c, name);
 	list[(*n)++]->value = v;

@@ -285,8 +285,8 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 	if (rc == 0)
 		rc = pool_status_fill(card, c, st, s);
 	s->state = call_str(c, pool_is_lost(p, NULL) || st->fenced ? "failed"
-			       : s->n_degraded                         ? "degraded"
-								       : "online");
+			       : s->n_degraded                     ? "degraded"
+								   : "online");
 	return rc;
 }
 

@@ -330,7 +330,8 @@ static void given_up(struct pool *p, unsigned int dev)
 		fail(p, dev, POOL_CAUSE_UNREACHABLE,
 			"hung when another device was given up, and %u ms later", HURRY_MS);
 	else
-		fail(p, dev, POOL_CAUSE_UNREACHABLE, "an I/O has not ended within %u ms", p->health_cfg.gone_ms);
+		fail(p, dev, POOL_CAUSE_UNREACHABLE, "an I/O has not ended within %u ms",
+			p->health_cfg.gone_ms);
 	shard_defer(p->sh, &p->probe_task, probe_all, p);
 	/* Asked a task later, so a little later. */
 	if (!p->hurry.heap_pos)

@@ -89,8 +89,7 @@ static int member_parse(const struct sb_member_disk *d, struct sb_member *m)
 	m->state = d->state;
 	m->cause = d->cause;
 	if (m->name[63] || m->domain[63] || m->state > POOL_DEV_REMOVED ||
-		m->cause >= POOL_CAUSES ||
-		m->nsegments > POOL_SEGMENTS_MAX)
+		m->cause >= POOL_CAUSES || m->nsegments > POOL_SEGMENTS_MAX)
 		return -EUCLEAN;
 	return 0;
 }

@@ -30,7 +30,8 @@ bool stripelog_survival(
 	HASH_ITER(hh, log->ledger, g, tmp)
 	{
 		/* Records have no live count: they are until a checkpoint makes them needless. */
-		if (g->k != scheme.k || (g->k && g->m != scheme.m) || (g->k && !g->live) || g->limbo)
+		if (g->k != scheme.k || (g->k && g->m != scheme.m) || (g->k && !g->live) ||
+			g->limbo)
 			continue;
 		any = true;
 		group_add(g, s);

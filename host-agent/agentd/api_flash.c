@@ -245,7 +245,8 @@ static int import_edit(struct change *c, void *arg, struct err *e)
 			"import names all members",
 			im->node, field_text_or_empty(json_array_get(have, 0), "name"));
 	if (!rc)
-		rc = sync_pool_import(c->a, c->s, im->node, im->flashes, im->force, im->take_over, e);
+		rc = sync_pool_import(
+			c->a, c->s, im->node, im->flashes, im->force, im->take_over, e);
 	if (!rc)
 		rc = adopt_pool(c, im, e);
 	json_decref(have);
@@ -299,15 +300,15 @@ static int port_of(const char *text, uint32_t *port, struct err *e)
 	unsigned long v = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
 
 	if (!end || *end || v < 1 || v > 65535)
-		return err_set(e, -EINVAL, "flash", "port", "'%.20s' is no port; allowed: 1 to 65535",
-			text);
+		return err_set(e, -EINVAL, "flash", "port",
+			"'%.20s' is no port; allowed: 1 to 65535", text);
 	*port = (uint32_t)v;
 	return 0;
 }
 
 /* "HOST", "HOST:PORT", "[V6]:PORT", and port= where it stands alone. */
-static int discover_host(struct api_request *rq, Parapet__FlashDiscover *fd, char host[64],
-	struct err *e)
+static int discover_host(
+	struct api_request *rq, Parapet__FlashDiscover *fd, char host[64], struct err *e)
 {
 	const char *text = api_query(rq, "host"), *port = api_query(rq, "port");
 	bool bare_v6 = text && text[0] != '[' && strchr(text, ':') != strrchr(text, ':');
@@ -315,11 +316,13 @@ static int discover_host(struct api_request *rq, Parapet__FlashDiscover *fd, cha
 	uint16_t p = 0;
 
 	if (!text)
-		return err_set(e, -EINVAL, "flash", "host", "is needed; allowed: HOST or HOST:PORT");
+		return err_set(
+			e, -EINVAL, "flash", "host", "is needed; allowed: HOST or HOST:PORT");
 	snprintf(both, sizeof(both), bare_v6 ? "[%s]" : "%s", text);
 	if (strlen(text) > 90 || nvme_host_parse(both, strlen(both), host, &p) < 0)
 		return err_set(e, -EINVAL, "flash", "host",
-			"'%.80s' is no host; allowed: IPv4[:PORT] or [IPv6][:PORT], numeric, such as "
+			"'%.80s' is no host; allowed: IPv4[:PORT] or [IPv6][:PORT], numeric, such "
+			"as "
 			"10.0.0.2",
 			text);
 	fd->host = host;

@@ -72,9 +72,9 @@ static const struct cli_option node_options[] = {
 static const struct cli_option flash_options[] = {
 	{"address", "ADDRESS",
 		"file:/PATH (file or block device), mem:SIZE, 'nvme+tcp://HOST[:PORT]/NQN#NSID', "
-		"'nvme+rdma://...' (quoted: # begins a comment; several HOSTs with commas are paths)"},
-	{"domain", "NAME",
-		"failure domain: what fails together [a peer's first host, else local]"},
+		"'nvme+rdma://...' (quoted: # begins a comment; several HOSTs with commas are "
+		"paths)"},
+	{"domain", "NAME", "failure domain: what fails together [a peer's first host, else local]"},
 	{"atomic", "SIZE", "largest write that power loss cannot tear [what the device says]",
 		"atomic_bytes"},
 	{"block", "SIZE", "logical block, 512 or 4096 [what the device says]", "block_bytes"},
@@ -283,9 +283,9 @@ const struct cli_command cli_commands[] = {
 		render_change},
 	{"flash", "show", "list flash devices, what lies on them, how they are", name_arg_optional,
 		{flash_show_options}, NULL, NULL, NULL, NULL, flash_show_run},
-	{"flash", "discover", "ask a peer which namespaces it offers, as the card sees it", host_arg,
-		{flash_discover_options}, "GET", "/v1/flashes/discover", NULL, render_discovery,
-		NULL,
+	{"flash", "discover", "ask a peer which namespaces it offers, as the card sees it",
+		host_arg, {flash_discover_options}, "GET", "/v1/flashes/discover", NULL,
+		render_discovery, NULL,
 		"HOST is numeric, PORT that of a discovery controller (8009, then 4420). The "
 		"addresses that are shown go to 'flash add --address' and into YAML, quoted."},
 	{"flash", "remove", "drain a flash device and take it out of the pool", name_arg,

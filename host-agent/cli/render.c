@@ -226,10 +226,9 @@ static void show_pool(const json_t *p)
 {
 	static const struct out_column facts[] = {{"state", "state"}, {"reason", "reason"},
 		{"uuid", "uuid"}, {"epoch", "epoch"}, {"survives (flash devices)", "survives"},
-		{"survives (nodes)", "survives_nodes"},
-		{"size", "size_bytes", OUT_BYTES}, {"free", "free_bytes", OUT_BYTES},
-		{"log free", "log_free_bytes", OUT_BYTES}, {"segment", "segment_bytes", OUT_BYTES},
-		{NULL}};
+		{"survives (nodes)", "survives_nodes"}, {"size", "size_bytes", OUT_BYTES},
+		{"free", "free_bytes", OUT_BYTES}, {"log free", "log_free_bytes", OUT_BYTES},
+		{"segment", "segment_bytes", OUT_BYTES}, {NULL}};
 	json_t *o;
 	size_t i;
 
@@ -512,7 +511,8 @@ static void show_card(const json_t *card)
 {
 	static const struct out_column facts[] = {{"firmware", "program_version"},
 		{"up (s)", "uptime_s"}, {"reception", "reception"}, {"pool", "pool.state"},
-		{"code k", "pool.k"}, {"code m", "pool.m"}, {"survives (flash devices)", "pool.survives"},
+		{"code k", "pool.k"}, {"code m", "pool.m"},
+		{"survives (flash devices)", "pool.survives"},
 		{"survives (nodes)", "pool.survives_nodes"},
 		{"pool size", "pool.size_bytes", OUT_BYTES},
 		{"pool free", "pool.free_bytes", OUT_BYTES},

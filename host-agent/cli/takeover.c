@@ -22,7 +22,8 @@ static bool confirmed(const json_t *error)
 	char line[32] = "";
 
 	fprintf(stderr,
-		"%s\nIf both cards write, data is lost. Is the former owner off, and will it stay so? "
+		"%s\nIf both cards write, data is lost. Is the former owner off, and will it stay "
+		"so? "
 		"Type 'yes' to take the pool over: ",
 		out_string(error, "reason"));
 	fflush(stderr);
@@ -53,9 +54,9 @@ static int request(struct cli *c, const struct cli_command *cmd)
 
 int pool_open_run(struct cli *c, const struct cli_command *cmd)
 {
-	return request(c, &(struct cli_command){.method = "POST",
-				  .path = "/v1/pools/open",
-				  .render = render_pool_open});
+	return request(
+		c, &(struct cli_command){
+			   .method = "POST", .path = "/v1/pools/open", .render = render_pool_open});
 }
 
 int pool_import_run(struct cli *c, const struct cli_command *cmd)

@@ -128,8 +128,7 @@ static const Parapet__Discovery *found(struct rig *r, struct rpc_msg *m)
 {
 	if (discover(r, peers.p[0]->port, m) < 0)
 		fail_msg("%s", err_text(&r->e));
-	assert_int_equal(
-		m->frame->response->result_case, PARAPET__RESPONSE__RESULT_DISCOVERY);
+	assert_int_equal(m->frame->response->result_case, PARAPET__RESPONSE__RESULT_DISCOVERY);
 	return m->frame->response->discovery;
 }
 
@@ -485,8 +484,7 @@ static void members_on_peers_are_claimed_and_a_card_that_loses_them_is_fenced(vo
 	}
 	assert_non_null(strstr(status(r, &m)->pool->fenced, "another host holds its reservation"));
 	for (size_t i = 0; i < PEERS; i++)
-		assert_string_equal(
-			m.frame->response->status->pool->flashes[i]->state, "healthy");
+		assert_string_equal(m.frame->response->status->pool->flashes[i]->state, "healthy");
 	rpc_msg_clear(&m);
 	stranger_close(true);
 	rig_stop(r);

@@ -17,10 +17,10 @@ static void a_whole_address_is_taken_apart(void **state)
 	struct nvme_address a;
 	struct err e = {0};
 
-	assert_int_equal(
-		nvme_address_parse("nvme+tcp://10.0.0.2,[fd00::2]:4421/nqn.2026-01.test:a/b#7?hdgst&"
-				   "queues=4&keep-alive=500",
-			&a, "flash f0", "address", &e),
+	assert_int_equal(nvme_address_parse(
+				 "nvme+tcp://10.0.0.2,[fd00::2]:4421/nqn.2026-01.test:a/b#7?hdgst&"
+				 "queues=4&keep-alive=500",
+				 &a, "flash f0", "address", &e),
 		0);
 	assert_false(a.rdma);
 	assert_int_equal(a.npaths, 2);

@@ -79,8 +79,7 @@ static inline unsigned int sb_members(struct pool_member *mem)
 		if (sb.away >> d & 1)
 			continue;
 		snprintf(mem[n].name, sizeof(mem[n].name), "f%u", d);
-		snprintf(mem[n].domain, sizeof(mem[n].domain), "n%u",
-			d / MAX(sb.cfg.per_node, 1u));
+		snprintf(mem[n].domain, sizeof(mem[n].domain), "n%u", d / MAX(sb.cfg.per_node, 1u));
 		mem[n++].flash = sb_flash(d);
 	}
 	return n;

@@ -92,8 +92,8 @@ static unsigned int most_on_one_node(uint64_t devs, unsigned int per_node)
 	unsigned int most = 0;
 
 	for (unsigned int d = 0; d < SB_DEVS; d += per_node)
-		most = MAX(most, (unsigned int)__builtin_popcountll(
-					 devs & ((1ull << per_node) - 1) << d));
+		most = MAX(most,
+			(unsigned int)__builtin_popcountll(devs & ((1ull << per_node) - 1) << d));
 	return most;
 }
 
@@ -316,7 +316,8 @@ int main(void)
 		cmocka_unit_test(nodes_that_hold_too_much_are_named_where_others_could_have_it),
 		cmocka_unit_test(a_device_in_doubt_counts_as_lost),
 		cmocka_unit_test(a_reservation_that_is_gone_ends_every_request_and_fails_no_device),
-		cmocka_unit_test(one_device_that_is_fenced_is_enough_for_nothing_to_be_acknowledged),
+		cmocka_unit_test(
+			one_device_that_is_fenced_is_enough_for_nothing_to_be_acknowledged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
