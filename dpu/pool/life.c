@@ -61,6 +61,9 @@ void pool_dev_fail_for(struct pool *p, unsigned int dev, enum pool_cause cause)
 		sbwrite_kick(p);
 		return;
 	}
+	/* What it cannot do now is not its fault. */
+	if (p->lost && cause != POOL_CAUSE_OPERATOR)
+		return;
 	p->devs[dev].cause = cause;
 	p->devs[dev].errors++;
 	p->devs[dev].failures++;

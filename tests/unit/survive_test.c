@@ -260,18 +260,22 @@ static void a_reservation_that_is_gone_ends_every_request_and_fails_no_device(vo
 {
 	const struct fault_rule rule = {
 		.op = FLASH_WRITE, .per_million = 1000000, .status = FLASH_ERR_FENCED};
+	const struct fault_rule flush = {
+		.op = FLASH_FLUSH, .per_million = 1000000, .status = FLASH_ERR_FENCED};
 	const struct mover_task *t = NULL;
 	struct mover *m;
 	struct pool *p;
 	unsigned int dev;
 
-	sb_open(&(struct sb_cfg){.ndevs = 8, .k = 4, .m = 2, .dev_mib = 48});
+	sb_open(&(struct sb_cfg){
+		.ndevs = 8, .k = 4, .m = 2, .dev_mib = 48, .volatile_cache = true});
 	assert_int_equal(mover_open(&(struct mover_cfg){.store = sb.store}, &m), 0);
 	fill();
 	p = store_pool(sb.store);
 	assert_false(pool_is_lost(p, NULL));
 	for (unsigned int i = 0; i < 8; i++)
-		assert_true(fault_rule_add(sb.f[i], &rule) >= 0);
+		assert_true(fault_rule_add(sb.f[i], &rule) >= 0 &&
+			    fault_rule_add(sb.f[i], &flush) >= 0);
 	assert_int_not_equal(sb_write(0, IO_PROTECT, 0, 64), IO_OK);
 	assert_true(pool_is_lost(p, &dev));
 	assert_true(dev < 8);
