@@ -458,7 +458,7 @@ static void members_on_peers_are_claimed_and_a_card_that_loses_them_is_fenced(vo
 	struct create c;
 	struct rpc_msg m;
 
-	peers_start(&(struct peer_cfg){.reservations = true}, PEERS);
+	peers_start(&(struct peer_cfg){.reservations = true, .nblocks = 32768}, PEERS);
 	peer_flashes(&c);
 	if (create(r, &c) < 0)
 		fail_msg("%s", err_text(&r->e));
@@ -497,7 +497,7 @@ static void what_another_host_holds_is_not_opened_unless_it_is_taken_over(void *
 	struct rig *r = *state;
 	struct create c;
 
-	peers_start(&(struct peer_cfg){.reservations = true}, PEERS);
+	peers_start(&(struct peer_cfg){.reservations = true, .nblocks = 32768}, PEERS);
 	peer_flashes(&c);
 	assert_int_equal(create(r, &c), 0);
 	rig_stop(r);
@@ -525,7 +525,7 @@ static void a_pool_of_another_card_is_taken_over_only_when_that_is_said_to_be_of
 	void *second = NULL;
 	struct create c;
 
-	peers_start(&(struct peer_cfg){.reservations = false}, PEERS);
+	peers_start(&(struct peer_cfg){.reservations = false, .nblocks = 32768}, PEERS);
 	peer_flashes(&c);
 	assert_int_equal(create(r, &c), 0);
 	assert_int_equal(count_claimed(r), 0);
@@ -556,7 +556,7 @@ static void an_orderly_end_gives_the_reservations_back(void **state)
 	struct rig *r = *state;
 	struct create c;
 
-	peers_start(&(struct peer_cfg){.reservations = true}, PEERS);
+	peers_start(&(struct peer_cfg){.reservations = true, .nblocks = 32768}, PEERS);
 	peer_flashes(&c);
 	assert_int_equal(create(r, &c), 0);
 	assert_int_equal(count_claimed(r), PEERS);

@@ -73,7 +73,8 @@ struct peer_cfg {
 	bool success; /* C2HData with SUCCESS in place of a response */
 	uint16_t max_queues; /* 0: 8 */
 	uint64_t seed;
-	struct peer_ns *ns; /* NULL: its own */
+	struct peer_ns *ns; /* NULL: its own, of nblocks (0: PEER_BLOCKS) */
+	uint32_t nblocks;
 	bool reservations;
 	bool ana; /* reports asymmetric access */
 	enum nvme_ana_state ana_state; /* 0: optimized */
