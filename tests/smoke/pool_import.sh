@@ -62,7 +62,15 @@ is "$(import "${all[@]:0:3}")" 5 "its last owner is another card: nobody has sai
 like "$(cat "$dir/err")" "last owner is card .*--take-over" "the reason, and what is allowed"
 is "$(j '.error.code' pool import --node n2 "${all[@]:0:3}")" EOWNERDEAD "programs are told, too"
 is "$(j '.items | length' flash show --node n2)" 0 "nothing was kept of it"
-t "three of four are taken over" p pool import --node n2 --take-over "${all[@]:0:3}"
+on_terminal() { # ANSWER
+	printf '%s\n' "$1" | timeout 60 script -qec "'$BIN/parapet' pool import --node n2 ${all[*]:0:3}" /dev/null >"$dir/out" 2>&1
+}
+on_terminal no
+is $? 5 "on a terminal it is asked: no"
+like "$(cat "$dir/out")" "Is the former owner off" "with what is at stake"
+is "$(j '.items[0].card.pool.state' status --node n2)" none "and nothing is opened"
+on_terminal yes
+ok $? "three of four are taken over: yes"
 is "$(j '[.items[].name] | sort | join(",")' flash show --node n2)" f0,f1,f2,f3 "all four are known, from the pool itself"
 is "$(j '.items[] | select(.name == "f3") | .card.state' flash show --node n2)" missing "one is missing"
 is "$(j '.items[0] | "\(.ec) \(.card.state)"' pool show --node n2)" "2+1 degraded" "the pool has its code, and is degraded"
