@@ -5,7 +5,7 @@
  *	nvme+tcp://HOST[:PORT][,HOST[:PORT]...]/SUBNQN#NSID[?OPTION[&OPTION...]]      nvme+rdma://...
  *
  * HOST is numeric, IPv6 in brackets; several are several paths to one namespace. Options: hdgst, ddgst, zero-copy (tcp), queues=N,
- * depth=N, keep-alive=MS. In YAML and in a shell the address has to be quoted: '#' begins a comment there.
+ * depth=N, keep-alive=MS. In YAML and in a shell the address is best quoted: ',', '[', '&', '?' and (after a space) '#' mean something there.
  *
  * Pure functions on text. Thread: any. Errors: -EINVAL, err says which part and what is allowed.
  */

@@ -72,7 +72,7 @@ static const struct cli_option node_options[] = {
 static const struct cli_option flash_options[] = {
 	{"address", "ADDRESS",
 		"file:/PATH (file or block device), mem:SIZE, 'nvme+tcp://HOST[:PORT]/NQN#NSID', "
-		"'nvme+rdma://...' (quoted: # begins a comment; several HOSTs with commas are "
+		"'nvme+rdma://...' (quote it; several HOSTs with commas are "
 		"paths)"},
 	{"domain", "NAME", "failure domain: what fails together [a peer's first host, else local]"},
 	{"atomic", "SIZE", "largest write that power loss cannot tear [what the device says]",

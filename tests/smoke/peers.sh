@@ -48,6 +48,8 @@ is "$(rc_of flash discover --node n1 peer.example)" 4 "a name is no numeric addr
 is "$(rc_of flash discover --node n1 127.0.0.2 --transport fc)" 4 "nor is every transport known"
 like "$(cat "$dir/err")" "allowed: tcp, rdma" "what is allowed is"
 
+like "$(p flash discover --node n1 "127.0.0.2:$tcp")" "SUBSYSTEM.*nvme.tcp://127.0.0.2:$tcp/nqn.2026-01.test:peer2#2" "and people are shown a table"
+
 # addresses
 is "$(rc_of flash add x --node n1 --address "nvme+tcp://127.0.0.2:$tcp/nqn.2026-01.test:peer2")" 4 "an address without its namespace is refused"
 like "$(cat "$dir/err")" "flash x: address: .*#NSID" "and says so"
@@ -69,6 +71,13 @@ t "a VM writes protected data" io write web1 1 --bs 64k --flush
 is "$(pool '"\(.survives) \(.survives_nodes)"')" "2 1" "the same with data"
 is "$(pool '.flashes[0].paths[0] | "\(.address) \(.usable)"')" "127.0.0.2:$tcp true" "paths are told"
 is "$(pool '.flashes[0].latency[] | select(.op == "write") | .count > 0 and .p99_us >= .p50_us and .max_us >= .p50_us')" true "and latencies"
+
+like "$(p flash show --node n1 --health)" "node 127.0.0.2: up.*path 127.0.0.2:$tcp: .*in flight" "flash is shown node by node, with its paths"
+printf 'nodes: [{name: n1, flashes: [{name: p21, address: "nvme+tcp://127.0.0.2:%s/nqn.2026-01.test:peer2#1"}]}]\n' "$tcp" >"$dir/all.yaml"
+is "$(p apply -f "$dir/all.yaml")" "nothing to do" "the same address in YAML is the same flash"
+printf 'nodes: [{name: n1, flashes: [{name: p99, address: "nvme+tcp://127.0.0.2/nqn.2026-01.test:peer2"}]}]\n' >"$dir/all.yaml"
+is "$(rc_of apply -f "$dir/all.yaml")" 4 "a malformed one is refused there, too"
+like "$(cat "$dir/err")" "flash p99: address: " "with object and field"
 
 # a node goes
 p pool set --node n1 --rebuild-delay 1h >/dev/null

@@ -50,7 +50,7 @@ static int setup(void **state)
 	d = other = NULL;
 	peers[0] = peers[1] = NULL;
 	memset(reqs, 0, sizeof(reqs));
-	if (peer_ns_open(0, &ns) < 0)
+	if (peer_ns_open(&ns) < 0)
 		return -1;
 	return shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = 1}, &sh);
 }

@@ -551,7 +551,7 @@ int peer_open(struct shard *sh, const struct peer_cfg *cfg, struct peer **out)
 	if (cfg->ns)
 		p->ns = peer_ns_get(cfg->ns);
 	else
-		rc = peer_ns_open(p->cfg.nblocks, &p->ns);
+		rc = peer_ns_open_sized(cfg->nblocks ? cfg->nblocks : PEER_BLOCKS, &p->ns);
 	if (rc == 0) {
 		p->mem = p->ns->mem;
 		rc = peer_up(p);

@@ -6,14 +6,18 @@
 
 #include "common/base/util.h"
 
-int peer_ns_open(uint32_t nblocks, struct peer_ns **out)
+int peer_ns_open(struct peer_ns **out)
+{
+	return peer_ns_open_sized(PEER_BLOCKS, out);
+}
+
+int peer_ns_open_sized(uint32_t nblocks, struct peer_ns **out)
 {
 	static uint8_t serial;
 	struct peer_ns *ns = calloc(1, sizeof(*ns));
 
 	if (!ns)
 		return -ENOMEM;
-	nblocks = nblocks ? nblocks : PEER_BLOCKS;
 	ns->mem = calloc(nblocks, PEER_BLOCK);
 	if (!ns->mem) {
 		free(ns);

@@ -3,7 +3,7 @@
  * The namespace behind scripted peers (nvmf_peer.h): memory and reservations, which several peers, that is paths, may share. Reservations are those of
  * the specification, all six types; hosts are told apart by their 16-byte identifiers. Thread: the shard's.
  *
- *	peer_ns_open(0, &ns);  cfg_a.ns = cfg_b.ns = ns;  peer_open(...) twice;  peer_ns_put(ns)
+ *	peer_ns_open(&ns);  cfg_a.ns = cfg_b.ns = ns;  peer_open(...) twice;  peer_ns_put(ns)
  */
 #ifndef TESTS_UNIT_NVMF_PEER_NS_H
 #define TESTS_UNIT_NVMF_PEER_NS_H
@@ -35,7 +35,8 @@ struct peer_ns {
 	uint32_t nwrites; /* carried out, write zeroes included */
 };
 
-int peer_ns_open(uint32_t nblocks, struct peer_ns **out); /* 0: PEER_BLOCKS */
+int peer_ns_open(struct peer_ns **out); /* of PEER_BLOCKS */
+int peer_ns_open_sized(uint32_t nblocks, struct peer_ns **out);
 struct peer_ns *peer_ns_get(struct peer_ns *ns);
 void peer_ns_put(struct peer_ns *ns);
 
