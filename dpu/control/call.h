@@ -59,6 +59,7 @@ int call_flash_fail(struct card *card, struct call *c);
 int call_flash_add(struct card *card, struct call *c);
 int call_flash_remove(struct card *card, struct call *c);
 int call_flash_replace(struct card *card, struct call *c);
+int call_flash_discover(struct card *card, struct call *c);
 int call_flash_return(struct card *card, struct call *c);
 int call_flash_upkeep(
 	struct card *card, struct call *c); /* nobody asks for it: the server does it by itself */

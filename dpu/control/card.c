@@ -124,6 +124,7 @@ void card_close(struct card *c)
 				"requests have not ended");
 	}
 	pool_take_down(c);
+	flash_cool(c->cfg.shard);
 	if (c->target)
 		nvme_tcp_target_close(c->target);
 	pipeline_close(c->pipeline);

@@ -32,6 +32,21 @@ struct card_flash {
 	bool leaving; /* out of the pool once nothing lies on it */
 };
 
+/* A failure domain whose flash is all on a peer. */
+struct card_node {
+	char name[64];
+	bool lost;
+};
+
+/* The way back of a device on a peer (comeback.c). */
+struct card_comeback {
+	uint64_t warm_ns; /* when it is connected to again */
+	uint64_t next_ns; /* not returned before */
+	uint64_t back_ns; /* when it came back last */
+	uint32_t warm_wait_ms, wait_ms; /* how long after that; both grow */
+	bool wanted; /* it can be opened: upkeep has to return it */
+};
+
 struct card {
 	struct card_cfg cfg;
 	struct state_dir *state;
@@ -59,6 +74,10 @@ struct card {
 	struct timer look_timer;
 	atomic_bool wants_upkeep;
 	unsigned int looks;
+	uint64_t claimed; /* bit per device whose reservation we hold */
+	struct card_node nodes[POOL_DEVS_MAX]; /* as nodes_look() saw them last */
+	unsigned int nnodes;
+	struct card_comeback comebacks[POOL_DEVS_MAX]; /* by device */
 };
 
 /* A name for messages, "vm web1"; the buffer is the caller's. */
@@ -126,6 +145,7 @@ int tasks_migrate(struct card *c, struct call *call, const struct tables_doc *be
 bool flash_is_leaving(const struct card *c, const char *name);
 bool flash_try_remove(struct card *c, const char *name); /* true: it is out of the pool */
 bool flash_forget(struct card *c, const char *name);
+int flash_come_back(struct card *c, const char *name, struct err *e); /* what 'flash return' does */
 void flash_look_arm(struct card *c);
 void flash_look_disarm(struct card *c);
 
@@ -139,12 +159,34 @@ uint32_t space_used_percent(const struct card *c); /* of what may be live in the
 void health_look(struct card *c); /* what hosts are told of the storage's health */
 
 /* ---- pool_status.c ------------------------------------------------------------------------------------------------ */
-uint32_t survives(const struct card *c); /* further devices that may be lost */
 bool survives_nothing(const struct card *c); /* the next loss of a device may lose protected data */
 int pool_status_fill(
 	struct card *card, struct call *c, const struct store_stats *st, Parapet__PoolStatus *s);
+void add_named(struct call *c, Parapet__Named **list, size_t *n, const char *name, uint64_t v);
+
+/* ---- flash_status.c ------------------------------------------------------------------------------------------------- */
 int flash_health_fill(
 	const struct pool *p, unsigned int dev, struct call *c, Parapet__FlashStatus *s);
+
+/* ---- nodes.c ---------------------------------------------------------------------------------------------------------- */
+void nodes_look(struct card *c); /* tells of nodes that are lost, and back */
+int nodes_fill(const struct card *card, struct call *c, Parapet__PoolStatus *s);
+
+/* ---- comeback.c -------------------------------------------------------------------------------------------------------- */
+/* Warms members on peers that are away because they could not be reached. True: one of them can be returned. */
+bool comeback_look(struct card *c);
+void comeback_upkeep(struct card *c); /* returns those; a change */
+void comeback_forget(struct card *c); /* another pool */
+
+/* ---- claim.c ------------------------------------------------------------------------------------------------------------ */
+/* Makes this card the only writer of every usable member that can be claimed, before the pool's epoch begins. take_over: also from another host, which the
+ * operator says is off. -EBUSY: another host holds one of them; -EOWNERDEAD: the pool's last owner is another card. */
+int claim_pool(struct card *c, struct pool *p, bool imported, bool take_over, struct err *e);
+/* The same for one flash that is not a member yet, or comes back. */
+int claim_flash(struct card *c, struct flash *f, const char *name, bool take_over, bool *claimed,
+	struct err *e);
+
+const char *flash_address_of(const struct card *card, const struct pool_dev *d);
 
 /* ---- status.c -------------------------------------------------------------------------------------------------- */
 int status_fill(struct card *card, struct call *c); /* the response becomes a Status */

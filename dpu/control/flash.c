@@ -65,7 +65,8 @@ static int open_one(struct card *c, const struct card_flash *f, bool exclusive,
 {
 	struct flash_opts opts = {.exclusive = exclusive,
 		.atomic_bytes = f->atomic_bytes,
-		.block_bytes = f->block_bytes};
+		.block_bytes = f->block_bytes,
+		.host_id = c->id};
 	struct err why = {0};
 	char object[96];
 	int rc = flash_open(c->cfg.shard, f->address, &opts, &m->flash, &why);
@@ -113,12 +114,18 @@ static bool any_volatile(const struct pool *p)
 	return false;
 }
 
+static void note_claim(struct card *c, unsigned int dev, bool claimed)
+{
+	c->claimed &= ~(1ull << dev);
+	c->claimed |= (uint64_t)claimed << dev;
+}
+
 /* At least min_segments large. *dev: its number. */
 static int add(struct card *c, const struct card_flash *f, bool spare, bool force,
 	uint64_t min_segments, unsigned int *dev, struct err *e)
 {
 	struct pool *p = store_pool(c->store);
-	bool cached = any_volatile(p);
+	bool cached = any_volatile(p), claimed = false;
 	struct pool_member m = {.flash = NULL};
 	struct err why = {0};
 	char object[96];
@@ -133,12 +140,17 @@ static int add(struct card *c, const struct card_flash *f, bool spare, bool forc
 			(unsigned long long)flash_info(m.flash)->size_bytes,
 			(unsigned long long)(min_segments * pool_segment_bytes(p)));
 	if (rc == 0)
+		rc = claim_flash(c, m.flash, f->name, force, &claimed, &why);
+	if (rc == 0)
 		rc = pool_dev_add(p, &m, spare, force, dev, &why);
 	if (rc < 0) {
+		if (claimed)
+			(void)flash_unclaim(m.flash, NULL);
 		flash_close(m.flash);
 		return err_set(
 			e, rc, object, why.field, "%s", why.reason[0] ? why.reason : strerror(-rc));
 	}
+	note_claim(c, *dev, claimed);
 	c->flashes[c->nflashes] = *f;
 	c->flashes[c->nflashes++].leaving = false;
 	rc = pool_remember(c, e);
@@ -183,58 +195,103 @@ int call_flash_fail(struct card *card, struct call *c)
 	if (dev < 0)
 		return dev;
 	p = store_pool(card->store);
-	if (pool_dev_usable(p, (unsigned int)dev)) {
+	if (pool_dev_usable(p, (unsigned int)dev))
 		event_post(card->events, EVENT_WARNING, "flash-failed", object,
 			"taken out of service by the operator");
-		pool_dev_fail(p, (unsigned int)dev);
-	}
+	/* One that is away already does not come back by itself. */
+	pool_dev_fail_for(p, (unsigned int)dev, POOL_CAUSE_OPERATOR);
 	return status_fill(card, c);
+}
+
+/* Opens the member again, when nothing of its old I/O can land on it any more, and gives it back to the pool. */
+static int return_anew(struct card *c, unsigned int dev, const struct card_flash *f, bool *claimed,
+	const char *object, struct err *e)
+{
+	struct pool *p = store_pool(c->store);
+	struct pool_member m = {.flash = NULL};
+	struct err why = {0};
+	int rc = pool_dev_detach(p, dev, &why);
+
+	if (rc < 0)
+		return err_set(e, rc, object, NULL, "%s", why.reason);
+	rc = open_one(c, f, true, &m, e);
+	if (rc < 0)
+		return rc;
+	rc = claim_flash(c, m.flash, f->name, false, claimed, &why);
+	if (rc == 0)
+		rc = pool_dev_return(p, dev, m.flash, &why);
+	if (rc == 0)
+		return 0;
+	if (*claimed)
+		(void)flash_unclaim(m.flash, NULL);
+	flash_close(m.flash);
+	return err_set(e, rc, object, why.field, "%s", why.reason[0] ? why.reason : strerror(-rc));
+}
+
+/* The one we still have. -ENODEV: it has to be opened again. */
+static int return_same(
+	struct card *c, unsigned int dev, bool *claimed, const char *object, struct err *e)
+{
+	struct pool *p = store_pool(c->store);
+	struct flash *f = pool_dev(p, dev)->flash;
+	struct err why = {0};
+	int rc = f && !flash_is_abandoned(f) ? 0 : -ENODEV;
+
+	if (rc == 0)
+		rc = claim_flash(c, f, pool_dev(p, dev)->name, false, claimed, &why);
+	if (rc == 0)
+		rc = pool_dev_return(p, dev, NULL, &why);
+	return rc < 0 ? err_set(e, rc, object, why.field, "%s",
+				why.reason[0] ? why.reason : strerror(-rc))
+		      : 0;
+}
+
+int flash_come_back(struct card *card, const char *name, struct err *e)
+{
+	char object[96];
+	int dev = member(card, name, object, sizeof(object), e), rc;
+	struct card_flash *f = remembered(card, name);
+	const struct pool_dev *d;
+	bool claimed = false;
+	struct pool *p;
+
+	if (dev < 0)
+		return dev;
+	p = store_pool(card->store);
+	d = pool_dev(p, (unsigned int)dev);
+	if (pool_dev_usable(p, (unsigned int)dev))
+		return err_set(e, -EBUSY, object, NULL, "it is not away: it is %s",
+			pool_dev_state_name(d->state));
+	rc = return_same(card, (unsigned int)dev, &claimed, object, e);
+	if (rc == -ENODEV && f)
+		rc = return_anew(card, (unsigned int)dev, f, &claimed, object, e);
+	if (rc < 0)
+		return rc;
+	note_claim(card, (unsigned int)dev, claimed);
+	event_post(card->events, EVENT_INFO, "flash-returned", object,
+		"it is %s; it was last written in epoch %llu, now is %llu",
+		pool_dev_state_name(d->state), (unsigned long long)d->epoch_seen,
+		(unsigned long long)pool_epoch(p));
+	return 0;
 }
 
 int call_flash_return(struct card *card, struct call *c)
 {
 	const char *name = c->req->flash_return->name;
-	struct pool_member m = {.flash = NULL};
+	struct card_flash *f = remembered(card, name);
 	struct err why = {0};
-	struct card_flash *f;
-	struct pool *p;
 	char object[96];
-	int dev = member(card, name, object, sizeof(object), &c->err), rc;
+	int rc = flash_come_back(card, name, &c->err);
 
-	if (dev < 0)
-		return dev;
-	p = store_pool(card->store);
-	f = remembered(card, name);
-	if (pool_dev_usable(p, (unsigned int)dev))
-		return err_set(&c->err, -EBUSY, object, NULL, "it is not away: it is %s",
-			pool_dev_state_name(pool_dev(p, (unsigned int)dev)->state));
-	/* The one we still have, else one opened again, when nothing of the old one's I/O can land on it any more. */
-	rc = pool_dev_return(p, (unsigned int)dev, NULL, &why);
-	if (rc == -ENODEV && f) {
-		rc = pool_dev_detach(p, (unsigned int)dev, &why);
-		if (rc < 0)
-			return err_set(&c->err, rc, object, NULL, "%s", why.reason);
-		rc = open_one(card, f, true, &m, &c->err);
-		if (rc < 0)
-			return rc;
-		rc = pool_dev_return(p, (unsigned int)dev, m.flash, &why);
-		if (rc < 0)
-			flash_close(m.flash);
-	}
 	if (rc < 0)
-		return err_set(&c->err, rc, object, why.field, "%s",
-			why.reason[0] ? why.reason : strerror(-rc));
+		return rc;
 	if (f && f->leaving) {
 		f->leaving = false;
 		if (pool_remember(card, &why) < 0)
-			event_post(
-				card->events, EVENT_ERROR, "state", object, "%s", err_text(&why));
+			event_post(card->events, EVENT_ERROR, "state",
+				object_name(object, sizeof(object), "flash", name), "%s",
+				err_text(&why));
 	}
-	event_post(card->events, EVENT_INFO, "flash-returned", object,
-		"it is %s; it was last written in epoch %llu, now is %llu",
-		pool_dev_state_name(pool_dev(p, (unsigned int)dev)->state),
-		(unsigned long long)pool_dev(p, (unsigned int)dev)->epoch_seen,
-		(unsigned long long)pool_epoch(p));
 	return status_fill(card, c);
 }
 
@@ -586,6 +643,7 @@ int call_flash_upkeep(struct card *card, struct call *c)
 	atomic_store(&card->wants_upkeep, false);
 	if (!card->store)
 		return 0;
+	comeback_upkeep(card);
 	for (unsigned int i = card->nflashes; i-- > 0;) {
 		struct card_flash *f = &card->flashes[i];
 		struct err e = {0};
@@ -634,7 +692,9 @@ static void look(void *arg)
 		else
 			any = true;
 	}
+	any |= comeback_look(c);
 	atomic_store(&c->wants_upkeep, any);
+	nodes_look(c);
 	health_look(c);
 	flash_look_arm(c);
 }

@@ -4,6 +4,7 @@
 
 #include "common/base/log.h"
 #include "common/base/util.h"
+#include "common/nvme/address.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -64,6 +65,23 @@ static void store_event(void *arg, enum store_event_kind kind, const char *objec
 
 /* ---- members --------------------------------------------------------------------------------------------------- */
 
+/* What fails together. Nobody said: a device on a peer goes with its node, as far as its first address tells. */
+static int take_domain(const Parapet__Flash *f, char domain[64], const char *object, struct err *e)
+{
+	struct nvme_address a;
+	int rc;
+
+	snprintf(domain, 64, "%s", f->domain && f->domain[0] ? f->domain : "local");
+	if (f->domain && f->domain[0])
+		return policy_check_name(f->domain, object, "domain", e);
+	if (!nvme_address_is_remote(f->address))
+		return 0;
+	rc = nvme_address_parse(f->address, &a, object, "address", e);
+	if (rc == 0)
+		nvme_address_domain(&a, domain);
+	return rc;
+}
+
 int card_flash_take(const Parapet__Flash *f, struct card_flash *out, struct err *e)
 {
 	char object[96];
@@ -77,10 +95,7 @@ int card_flash_take(const Parapet__Flash *f, struct card_flash *out, struct err 
 			sizeof(out->address) - 1);
 	snprintf(out->name, sizeof(out->name), "%s", f->name);
 	snprintf(out->address, sizeof(out->address), "%s", f->address);
-	snprintf(out->domain, sizeof(out->domain), "%s",
-		f->domain && f->domain[0] ? f->domain : "local");
-	if (f->domain && f->domain[0])
-		rc = policy_check_name(f->domain, object, "domain", e);
+	rc = take_domain(f, out->domain, object, e);
 	out->atomic_bytes = f->atomic_bytes;
 	out->block_bytes = f->block_bytes;
 	out->leaving = f->leaving;
@@ -111,6 +126,14 @@ static int flashes_take(
 	return rc;
 }
 
+static struct flash_opts opts_of(const struct card *c, const struct card_flash *f)
+{
+	return (struct flash_opts){.exclusive = true,
+		.atomic_bytes = f->atomic_bytes,
+		.block_bytes = f->block_bytes,
+		.host_id = c->id};
+}
+
 static void members_close(struct pool_member *m, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++)
@@ -122,10 +145,15 @@ static int members_open(struct card *c, const struct card_flash *f, unsigned int
 	bool some_missing, struct pool_member *m, unsigned int *nm, struct err *e)
 {
 	*nm = 0;
+	/* All at once: a node that is gone costs the time of one connection, not of one for each of its devices. */
 	for (unsigned int i = 0; i < n; i++) {
-		struct flash_opts opts = {.exclusive = true,
-			.atomic_bytes = f[i].atomic_bytes,
-			.block_bytes = f[i].block_bytes};
+		struct flash_opts opts = opts_of(c, &f[i]);
+
+		if (nvme_address_is_remote(f[i].address))
+			flash_warm(c->cfg.shard, f[i].address, &opts);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		struct flash_opts opts = opts_of(c, &f[i]);
 		struct err why = {0};
 		struct flash *flash;
 		char object[96];
@@ -278,8 +306,16 @@ static int members_pool(struct card *c, const struct pool_member *m, unsigned in
 	return rc;
 }
 
-static int members_up(struct card *c, const struct card_flash *f, unsigned int n, bool force,
-	bool remembered, struct err *e)
+/* How a pool is opened. */
+struct opening {
+	bool force; /* although data is lost */
+	bool remembered; /* by the card itself, at its start */
+	bool imported; /* the card has not had it before */
+	bool take_over; /* the former owner is off, says the operator */
+};
+
+static int members_up(struct card *c, const struct card_flash *f, unsigned int n,
+	const struct opening *how, struct err *e)
 {
 	struct pool_member m[POOL_DEVS_MAX] = {0};
 	struct store_stats *st;
@@ -294,14 +330,19 @@ static int members_up(struct card *c, const struct card_flash *f, unsigned int n
 	if (!nm)
 		return err_set(
 			e, -ENODEV, "pool", "flashes", "none of its %u flash devices is there", n);
-	rc = remembered ? members_pool(c, m, nm, &pool, e)
-			: pool_open(c->cfg.shard, m, nm, &pool, e);
+	rc = how->remembered ? members_pool(c, m, nm, &pool, e)
+			     : pool_open(c->cfg.shard, m, nm, &pool, e);
 	if (rc < 0) {
 		members_close(m, nm);
 		return rc;
 	}
 	missing_text(pool, missing, sizeof(missing));
-	rc = store_up(c, pool, force, e);
+	rc = claim_pool(c, pool, how->imported, how->take_over, e);
+	if (rc < 0) {
+		pool_close(pool);
+		return rc;
+	}
+	rc = store_up(c, pool, how->force, e);
 	if (rc < 0 && missing[0] && e && !strstr(e->reason, missing)) {
 		why = *e;
 		err_set(e, rc, why.object, why.field, "%s; missing: %s", why.reason, missing);
@@ -320,27 +361,29 @@ static int members_up(struct card *c, const struct card_flash *f, unsigned int n
 	return rc;
 }
 
-static int pool_up(struct card *c, const struct card_flash *f, unsigned int n, bool force,
-	bool remembered, struct err *e)
+static int pool_up(struct card *c, const struct card_flash *f, unsigned int n,
+	const struct opening *how, struct err *e)
 {
 	int rc;
 
 	c->opening = true;
 	c->progress = (struct log_progress){.phase = NULL};
-	rc = members_up(c, f, n, force, remembered, e);
+	comeback_forget(c);
+	rc = members_up(c, f, n, how, e);
 	c->opening = false;
 	return rc;
 }
 
 void pool_bring_up(struct card *c)
 {
+	const struct opening how = {.remembered = true};
 	struct err e = {0};
 	int rc = recall(c, &e);
 
 	if (rc == -ENOENT)
 		return;
 	if (rc == 0)
-		rc = pool_up(c, c->flashes, c->nflashes, false, true, &e);
+		rc = pool_up(c, c->flashes, c->nflashes, &how, &e);
 	if (rc < 0) {
 		snprintf(c->pool_problem, sizeof(c->pool_problem), "%s", err_text(&e));
 		event_post(c->events, EVENT_ERROR, "pool-not-open", "pool", "%s", c->pool_problem);
@@ -408,6 +451,30 @@ static int create_cfg(const Parapet__PoolCreate *req, struct pool_cfg *cfg, stru
 	return rc;
 }
 
+static void members_unclaim(struct card *c, const struct pool_member *m, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		if (c->claimed >> i & 1)
+			(void)flash_unclaim(m[i].flash, NULL);
+	c->claimed = 0;
+}
+
+/* Before anything is written. They become devices 0 to n - 1 of the pool. */
+static int members_claim(
+	struct card *c, const struct pool_member *m, unsigned int n, bool force, struct err *e)
+{
+	int rc = 0;
+
+	c->claimed = 0;
+	for (unsigned int i = 0; rc == 0 && i < n; i++) {
+		bool claimed = false;
+
+		rc = claim_flash(c, m[i].flash, m[i].name, force, &claimed, e);
+		c->claimed |= (uint64_t)claimed << i;
+	}
+	return rc;
+}
+
 int call_pool_create(struct card *card, struct call *c)
 {
 	const Parapet__PoolCreate *req = c->req->pool_create;
@@ -426,11 +493,16 @@ int call_pool_create(struct card *card, struct call *c)
 		rc = members_open(card, flashes, n, false, m, &nm, &c->err);
 	if (rc < 0)
 		return rc;
-	rc = pool_create(card->cfg.shard, &cfg, m, nm, req->force, &pool, &c->err);
+	rc = members_claim(card, m, nm, req->force, &c->err);
+	if (rc == 0)
+		rc = pool_create(card->cfg.shard, &cfg, m, nm, req->force, &pool, &c->err);
 	if (rc < 0) {
+		members_unclaim(card, m, nm);
 		members_close(m, nm);
 		return rc;
 	}
+	pool_set_owner(pool, card->id);
+	comeback_forget(card);
 	rc = store_up(card, pool, false, &c->err);
 	if (rc < 0)
 		return rc;
@@ -451,6 +523,8 @@ int call_pool_open(struct card *card, struct call *c)
 {
 	const Parapet__PoolOpen *req = c->req->pool_open;
 	struct card_flash flashes[POOL_DEVS_MAX];
+	const struct opening how = {
+		.force = req->force, .imported = !card->nflashes, .take_over = req->take_over};
 	unsigned int n = (unsigned int)req->n_flashes;
 	int rc = none_open(card, &c->err);
 
@@ -466,7 +540,7 @@ int call_pool_open(struct card *card, struct call *c)
 				"this card remembers no pool; name its flash devices");
 	}
 	if (rc == 0)
-		rc = pool_up(card, flashes, n, req->force, false, &c->err);
+		rc = pool_up(card, flashes, n, &how, &c->err);
 	if (rc < 0)
 		return rc;
 	rc = remember(card, flashes, n, &c->err);

@@ -1,41 +1,52 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The pool's status: what it survives, its checkpoint, the log's room, the last recovery, the health of each device. */
+/* The pool's status: what it survives, its checkpoint, the log's room, the last recovery. */
 #include "dpu/control/card_priv.h"
 
 #include "common/base/util.h"
 #include "dpu/pool/checkpoint.h"
 #include "dpu/pool/health.h"
+#include "dpu/pool/survive.h"
 #include "dpu/stripelog/stripelog.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define NS_PER_S   1000000000ull
-#define NS_PER_US  1000ull
-#define SCHEMES    16 /* different codes that are told apart */
-#define HEALTH_MAX 32
+#define NS_PER_S 1000000000ull
+#define SCHEMES  16 /* different codes that are told apart */
 
 /* ---- what can be lost --------------------------------------------------------------------------------------------- */
 
-/* Devices that stripes lie on and that are out of use (what they held has not been made again), or back and not checked yet. */
-static unsigned int missed(const struct card *c)
+/* Devices that are back and not checked yet hold nothing that can be counted on. */
+static uint64_t in_doubt(const struct card *c)
 {
-	const struct pool *p = store_pool(c->store);
-	unsigned int n = 0;
+	uint64_t mask = 0;
 
-	for (unsigned int i = 0; i < pool_ndevs(p); i++)
-		n += pool_dev(p, i)->state != POOL_DEV_REMOVED &&
-		     (!pool_dev_usable(p, i) || (c->mover && mover_dev_in_doubt(c->mover, i))) &&
-		     stripelog_dev_segments(store_log(c->store), i);
-	return n;
+	for (unsigned int i = 0; c->mover && i < pool_ndevs(store_pool(c->store)); i++)
+		mask |= (uint64_t)mover_dev_in_doubt(c->mover, i) << i;
+	return mask;
 }
 
-uint32_t survives(const struct card *c)
+/* Where fragments, records, checkpoint and superblocks really lie. Nothing of the scheme yet: where its first stripe would. */
+static void survival_of(const struct card *c, struct ec_scheme scheme, struct pool_survival *s)
 {
-	unsigned int m = pool_cfg(store_pool(c->store))->scheme.m, gone = missed(c);
+	static const struct ec_scheme records = {0};
 
-	return gone >= m ? 0 : m - gone;
+	pool_survival_begin(store_pool(c->store), in_doubt(c), s);
+	pool_survival_meta(s);
+	stripelog_survival(store_log(c->store), records, s);
+	if (!stripelog_survival(store_log(c->store), scheme, s))
+		pool_survival_ideal(s, scheme);
+}
+
+/* Would new stripes survive a node? */
+static bool could_be_better(const struct card *c, struct ec_scheme scheme)
+{
+	struct pool_survival s;
+
+	pool_survival_begin(store_pool(c->store), 0, &s);
+	pool_survival_ideal(&s, scheme);
+	return s.nodes > 0;
 }
 
 struct kinds {
@@ -70,45 +81,102 @@ static void count_kinds(const struct card *c, struct kinds *k)
 	}
 }
 
+/* Over every scheme that has data; where none has, the pool's. */
+static void survival_of_all(const struct card *c, const struct kinds *k, struct pool_survival *all)
+{
+	struct pool_survival s;
+	bool any = false;
+
+	pool_survival_begin(store_pool(c->store), in_doubt(c), all);
+	for (unsigned int i = 0; i < k->n; i++) {
+		if (!k->bytes[i])
+			continue;
+		survival_of(c, k->scheme[i], &s);
+		pool_survival_merge(all, &s);
+		any = true;
+	}
+	if (any)
+		return;
+	survival_of(c, pool_cfg(store_pool(c->store))->scheme, &s);
+	pool_survival_merge(all, &s);
+}
+
 bool survives_nothing(const struct card *c)
 {
-	unsigned int gone = missed(c);
+	const struct pool *p = store_pool(c->store);
+	uint64_t missed = in_doubt(c);
+	struct pool_survival s;
 	struct kinds k;
 
-	if (!gone)
+	for (unsigned int i = 0; i < pool_ndevs(p); i++)
+		missed |= (uint64_t)(pool_dev(p, i)->state != POOL_DEV_REMOVED &&
+				     !pool_dev_usable(p, i))
+			  << i;
+	if (!missed)
 		return false;
 	count_kinds(c, &k);
-	for (unsigned int i = 0; i < k.n; i++)
-		if (k.bytes[i] && gone >= k.scheme[i].m)
+	for (unsigned int i = 0; i < k.n; i++) {
+		if (!k.bytes[i])
+			continue;
+		survival_of(c, k.scheme[i], &s);
+		if (!s.devices)
 			return true;
+	}
 	return false;
+}
+
+/* Names of the nodes that must not go. */
+static int fill_fatal(const struct card *card, struct call *c, uint64_t fatal, Parapet__Survives *m)
+{
+	const struct pool *p = store_pool(card->store);
+
+	m->fatal_nodes = call_alloc(c, POOL_DEVS_MAX * sizeof(m->fatal_nodes[0]));
+	if (!m->fatal_nodes)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < pool_ndevs(p); i++)
+		if (fatal >> i & 1 && pool_domain_of(p, i) == i)
+			m->fatal_nodes[m->n_fatal_nodes++] = call_str(c, pool_dev(p, i)->domain);
+	return 0;
+}
+
+static int fill_protected(const struct card *card, struct call *c, struct ec_scheme scheme,
+	uint64_t bytes, Parapet__Survives *m)
+{
+	struct pool_survival s;
+
+	survival_of(card, scheme, &s);
+	m->what = call_fmt(c, "protected %u+%u", scheme.k, scheme.m);
+	m->devices = s.devices;
+	m->has_bytes = m->has_nodes = true;
+	m->bytes = bytes;
+	m->nodes = s.nodes;
+	return !s.nodes && could_be_better(card, scheme) ? fill_fatal(card, c, s.fatal, m) : 0;
 }
 
 static int fill_survival(const struct card *card, struct call *c, Parapet__PoolStatus *s)
 {
-	unsigned int gone = missed(card);
+	struct pool_survival all;
 	struct kinds k;
+	int rc = 0;
 
 	count_kinds(card, &k);
+	survival_of_all(card, &k, &all);
+	s->has_survives = s->has_survives_nodes = true;
+	s->survives = all.devices;
+	s->survives_nodes = all.nodes;
 	if (call_messages(c, k.n + 1, Parapet__Survives, parapet__survives__init, &s->survival) < 0)
 		return -ENOMEM;
-	for (unsigned int i = 0; i < k.n; i++) {
-		Parapet__Survives *m = s->survival[s->n_survival++];
-
-		m->what = call_fmt(c, "protected %u+%u", k.scheme[i].k, k.scheme[i].m);
-		m->devices = gone >= k.scheme[i].m ? 0 : k.scheme[i].m - gone;
-		m->has_bytes = true;
-		m->bytes = k.bytes[i];
-	}
+	for (unsigned int i = 0; rc == 0 && i < k.n; i++)
+		rc = fill_protected(card, c, k.scheme[i], k.bytes[i], s->survival[s->n_survival++]);
 	if (k.plain) {
 		Parapet__Survives *m = s->survival[s->n_survival++];
 
 		m->what = call_str(c, "plain");
 		m->devices = 0;
-		m->has_bytes = true;
+		m->has_bytes = m->has_nodes = true;
 		m->bytes = k.plain;
 	}
-	return 0;
+	return rc;
 }
 
 /* ---- checkpoint, log, recovery ------------------------------------------------------------------------------------------ */
@@ -162,8 +230,7 @@ static int fill_log(const struct card *card, struct call *c, Parapet__PoolStatus
 	return 0;
 }
 
-static void add_named(
-	struct call *c, Parapet__Named **list, size_t *n, const char *name, uint64_t v)
+void add_named(struct call *c, Parapet__Named **list, size_t *n, const char *name, uint64_t v)
 {
 	list[*n]->name = call_str(c, name);
 	list[(*n)++]->value = v;
@@ -200,55 +267,7 @@ int pool_status_fill(
 		rc = fill_recovery(c, st, s);
 	if (rc == 0)
 		rc = settings_fill(card, c, s);
+	if (rc == 0)
+		rc = nodes_fill(card, c, s);
 	return rc;
-}
-
-/* ---- devices ---------------------------------------------------------------------------------------------------------------- */
-
-static void smart_numbers(struct call *c, const struct flash_smart *w, Parapet__FlashStatus *s)
-{
-	if (!w->known)
-		return;
-	add_named(c, s->health, &s->n_health, "wear_used_percent", w->used_percent);
-	add_named(c, s->health, &s->n_health, "spare_percent", w->spare_percent);
-	add_named(c, s->health, &s->n_health, "spare_threshold_percent", w->spare_min_percent);
-	add_named(c, s->health, &s->n_health, "temperature_celsius",
-		(uint64_t)MAX(w->celsius, (int16_t)0));
-	add_named(c, s->health, &s->n_health, "critical_warning", w->critical);
-	add_named(c, s->health, &s->n_health, "power_on_hours", w->hours);
-	add_named(c, s->health, &s->n_health, "unsafe_shutdowns", w->unsafe_shutdowns);
-	add_named(c, s->health, &s->n_health, "device_media_errors", w->media_errors);
-	add_named(c, s->health, &s->n_health, "device_written_bytes", w->written_bytes);
-}
-
-int flash_health_fill(
-	const struct pool *p, unsigned int dev, struct call *c, Parapet__FlashStatus *s)
-{
-	const struct pool_dev *d = pool_dev(p, dev);
-	struct pool_dev_health counted;
-	struct flash_health h;
-
-	if (d->why[0])
-		s->reason = call_str(c, d->why);
-	if (call_messages(c, HEALTH_MAX, Parapet__Named, parapet__named__init, &s->health) < 0)
-		return -ENOMEM;
-	pool_dev_health(p, dev, &counted);
-	add_named(c, s->health, &s->n_health, "errors_lately", counted.errors);
-	add_named(c, s->health, &s->n_health, "failed_writes_lately", counted.failed_writes);
-	add_named(c, s->health, &s->n_health, "corrupt_blocks_lately", counted.corrupt);
-	add_named(c, s->health, &s->n_health, "slow_times_lately", counted.slow_times);
-	add_named(c, s->health, &s->n_health, "slow_ms_lately", counted.slow_ms);
-	if (!d->flash)
-		return 0;
-	flash_health(d->flash, &h);
-	add_named(c, s->health, &s->n_health, "read_us", h.read_ns / NS_PER_US);
-	add_named(c, s->health, &s->n_health, "write_us", h.write_ns / NS_PER_US);
-	add_named(c, s->health, &s->n_health, "flush_us", h.flush_ns / NS_PER_US);
-	add_named(c, s->health, &s->n_health, "longest_us", h.max_ns / NS_PER_US);
-	add_named(c, s->health, &s->n_health, "oldest_in_flight_us", h.oldest_ns / NS_PER_US);
-	add_named(c, s->health, &s->n_health, "slow_times", h.slow_times);
-	add_named(c, s->health, &s->n_health, "in_flight", h.in_flight);
-	add_named(c, s->health, &s->n_health, "given_up_in_flight", h.ghosts);
-	smart_numbers(c, &h.smart, s);
-	return 0;
 }

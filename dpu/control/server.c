@@ -88,6 +88,7 @@ static const struct handler {
 	{PARAPET__REQUEST__OP_FLASH_REMOVE, call_flash_remove, true},
 	{PARAPET__REQUEST__OP_FLASH_REPLACE, call_flash_replace, true},
 	{PARAPET__REQUEST__OP_FLASH_RETURN, call_flash_return, true},
+	{PARAPET__REQUEST__OP_FLASH_DISCOVER, call_flash_discover, true}, /* it waits */
 	{PARAPET__REQUEST__OP_CHECKPOINT, call_checkpoint, true},
 	{PARAPET__REQUEST__OP_DEVICE_ADD, call_device_add, true},
 	{PARAPET__REQUEST__OP_DEVICE_DEL, call_device_del, true},

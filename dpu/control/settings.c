@@ -146,6 +146,7 @@ int settings_set(struct card *c, const Parapet__PoolSettings *s, struct err *e)
 	TAKE(&next, s, error_limit);
 	TAKE(&next, s, space_warning);
 	TAKE(&next, s, space_critical);
+	TAKE(&next, s, auto_return);
 	rc = card_settings_in_force(c, &next, e);
 	if (rc == 0)
 		rc = keep(c, &next, e);
@@ -168,6 +169,8 @@ int settings_fill(const struct card *card, struct call *c, Parapet__PoolStatus *
 	if (!m)
 		return -ENOMEM;
 	*m = card->settings;
+	if (!m->has_auto_return)
+		m->has_auto_return = m->auto_return = true;
 	if (card->mover) {
 		mover_settings(card->mover, &ms);
 		m->has_scrub_interval_s = m->has_rebuild_delay_s = m->has_auto_restore = true;

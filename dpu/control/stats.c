@@ -118,6 +118,37 @@ static void vm_numbers(struct card *card, struct list *l, const struct card_vm *
 	}
 }
 
+static void latency_numbers(
+	struct list *l, const char *object, const char *op, const struct flash_latency *t)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "latency_ns_p50.%s", op);
+	stat_add(l, object, name, t->p50_ns);
+	snprintf(name, sizeof(name), "latency_ns_p99.%s", op);
+	stat_add(l, object, name, t->p99_ns);
+	snprintf(name, sizeof(name), "latency_ns_max.%s", op);
+	stat_add(l, object, name, t->max_ns);
+}
+
+static void flash_latencies(struct list *l, const char *object, struct flash *f)
+{
+	struct flash_health h;
+	unsigned int usable = 0;
+
+	flash_health(f, &h);
+	latency_numbers(l, object, "read", &h.read);
+	latency_numbers(l, object, "write", &h.write);
+	latency_numbers(l, object, "flush", &h.flush);
+	stat_add(l, object, "in_flight", h.in_flight);
+	if (!h.npaths)
+		return;
+	for (unsigned int i = 0; i < h.npaths; i++)
+		usable += h.paths[i].usable;
+	stat_add(l, object, "paths", h.npaths);
+	stat_add(l, object, "paths_usable", usable);
+}
+
 static void flash_numbers(struct list *l, const struct pool_dev *d)
 {
 	struct flash_stats st;
@@ -128,6 +159,7 @@ static void flash_numbers(struct list *l, const struct pool_dev *d)
 	if (!d->flash)
 		return;
 	flash_stats(d->flash, &st);
+	flash_latencies(l, object, d->flash);
 	stat_add(l, object, "reads", st.reads);
 	stat_add(l, object, "writes", st.writes);
 	stat_add(l, object, "flushes", st.flushes);

@@ -3,6 +3,7 @@
 #include "dpu/control/card_priv.h"
 
 #include "common/base/util.h"
+#include "common/nvme/address.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -62,7 +63,7 @@ static void fill_flash_device(const struct pool_dev *d, Parapet__FlashStatus *s)
 }
 
 /* The address as the card remembers it: a missing device has no other. */
-static const char *address_of(const struct card *card, const struct pool_dev *d)
+const char *flash_address_of(const struct card *card, const struct pool_dev *d)
 {
 	for (unsigned int i = 0; i < card->nflashes; i++)
 		if (!strcmp(card->flashes[i].name, d->name))
@@ -82,7 +83,10 @@ static int fill_flash(struct card *card, struct call *c, unsigned int dev,
 	if (!s->flash || !s->allocated || !s->written)
 		return -ENOMEM;
 	s->flash->name = call_str(c, d->name);
-	s->flash->address = call_str(c, address_of(card, d));
+	s->flash->address = call_str(c, flash_address_of(card, d));
+	s->has_remote = s->has_claimed = true;
+	s->remote = nvme_address_is_remote(s->flash->address);
+	s->claimed = card->claimed >> dev & 1;
 	s->flash->domain = call_str(c, d->domain);
 	s->state = call_str(c, pool_dev_state_name(d->state));
 	s->has_free_bytes = s->has_errors = true;
@@ -232,6 +236,7 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 	struct store_stats *st = call_alloc(c, sizeof(*st));
 	const struct pool_cfg *cfg = pool_cfg(p);
 	char uuid[37];
+	unsigned int by;
 	int rc = st ? 0 : -ENOMEM;
 
 	if (rc == 0)
@@ -243,8 +248,8 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 	uuid_unparse_lower(pool_uuid(p), uuid);
 	s->uuid = call_str(c, uuid);
 	s->has_epoch = s->has_k = s->has_m = s->has_on_degraded = s->has_segment_bytes =
-		s->has_same_flash = s->has_survives = s->has_size_bytes = s->has_free_bytes =
-			s->has_log_free_bytes = true;
+		s->has_same_flash = s->has_size_bytes = s->has_free_bytes = s->has_log_free_bytes =
+			true;
 	s->epoch = pool_epoch(p);
 	s->k = cfg->scheme.k;
 	s->m = cfg->scheme.m;
@@ -253,7 +258,6 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 				 : PARAPET__ON_DEGRADED__ON_DEGRADED_REFUSE;
 	s->segment_bytes = pool_segment_bytes(p);
 	s->same_flash = cfg->allow_data_device;
-	s->survives = survives(card);
 	for (unsigned int i = 0; rc == 0 && i < pool_ndevs(p); i++) {
 		Parapet__FlashStatus *f = s->flashes[s->n_flashes];
 
@@ -265,6 +269,12 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 		if (pool_dev_usable(p, i))
 			s->free_bytes += f->free_bytes;
 	}
+	if (pool_is_lost(p, &by))
+		s->fenced = call_fmt(c, "flash %s says that another host holds its reservation",
+			pool_dev(p, by)->name);
+	else if (st->fenced)
+		s->fenced = call_str(c, "another owner has begun an epoch");
+	s->reason = s->fenced;
 	s->log_free_bytes = log_free_bytes(p);
 	if (rc == 0)
 		rc = fill_stripes(c, p, st, s);
@@ -274,7 +284,9 @@ static int fill_open_pool(struct card *card, struct call *c, Parapet__PoolStatus
 		rc = fill_degraded(card, c, st, s);
 	if (rc == 0)
 		rc = pool_status_fill(card, c, st, s);
-	s->state = call_str(c, s->n_degraded ? "degraded" : "online");
+	s->state = call_str(c, pool_is_lost(p, NULL) || st->fenced ? "failed"
+			       : s->n_degraded                     ? "degraded"
+								   : "online");
 	return rc;
 }
 

@@ -44,9 +44,25 @@ static void note_devices(struct mover *m, uint64_t now)
 	}
 }
 
+/*
+ * A node that is gone is its devices gone, together: one decision, counted from when the last of them was found out. Where others of its node are still there
+ * a device is for itself.
+ */
 static uint64_t due_ns(const struct mover *m, unsigned int dev)
 {
-	return m->failed_ns[dev] + m->settings.rebuild_delay_s * MOVER_S;
+	uint64_t last = m->failed_ns[dev];
+
+	for (unsigned int d = 0; d < pool_ndevs(m->pool); d++) {
+		if (pool_dev(m->pool, d)->state == POOL_DEV_REMOVED ||
+			strcmp(pool_dev(m->pool, d)->domain, pool_dev(m->pool, dev)->domain) != 0)
+			continue;
+		if (!(m->down >> d & 1)) {
+			last = m->failed_ns[dev];
+			break;
+		}
+		last = MAX(last, m->failed_ns[d]);
+	}
+	return last + m->settings.rebuild_delay_s * MOVER_S;
 }
 
 int mover_choose_dev(struct mover *m, uint64_t not_devs)
@@ -179,7 +195,7 @@ static void auto_look(void *arg)
 {
 	struct mover *m = arg;
 
-	if (m->closing)
+	if (m->closing || pool_is_lost(m->pool, NULL))
 		return;
 	look_at_devices(m, shard_now_ns(m->sh));
 	look_at_scrub(m);

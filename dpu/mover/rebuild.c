@@ -4,10 +4,14 @@
  *
  *	0 walk the maps: blocks whose stripe uses the device     1 groups that still have it are closed, records and metadata come elsewhere by checkpoints
  *
+ * Devices of one node that are down together are walked for together: the first of their tasks writes anew what lies on any of them, the others wait
+ * for it and look for what is left.
+ *
  * What lies in data areas on the device is restore's.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/util.h"
 #include "dpu/mover/mover_priv.h"
@@ -17,6 +21,7 @@
 
 struct rebuild {
 	struct walk walk;
+	uint64_t devs; /* the device, and those of its node that are down, too */
 	unsigned int checkpoints;
 	bool checkpointing;
 	int status;
@@ -30,8 +35,44 @@ static bool is_back(const struct mtask *t)
 static bool wants(void *arg, const struct volume *v, uint64_t block, const struct map_entry *e)
 {
 	const struct mtask *t = arg;
+	const struct rebuild *r = t->priv;
 
-	return map_in_log(e->state) && stripelog_uses_dev(t->m->log, e->ref, (unsigned int)t->dev);
+	if (!map_in_log(e->state))
+		return false;
+	for (uint64_t devs = r->devs; devs; devs &= devs - 1)
+		if (stripelog_uses_dev(t->m->log, e->ref, (unsigned int)__builtin_ctzll(devs)))
+			return true;
+	return false;
+}
+
+static bool same_node(const struct mover *m, int a, int b)
+{
+	return strcmp(pool_dev(m->pool, (unsigned int)a)->domain,
+		       pool_dev(m->pool, (unsigned int)b)->domain) == 0;
+}
+
+static uint64_t down_together(const struct mtask *t)
+{
+	uint64_t devs = 1ull << t->dev;
+
+	for (unsigned int d = 0; d < pool_ndevs(t->m->pool); d++)
+		if (t->m->rebuilt >> d & 1 && !pool_dev_usable(t->m->pool, d) &&
+			same_node(t->m, (int)d, t->dev))
+			devs |= 1ull << d;
+	return devs;
+}
+
+/* Another device's of the same node, which does this one's work meanwhile. */
+static const struct mtask *goes_first(const struct mtask *t)
+{
+	const struct mtask *o;
+
+	TAILQ_FOREACH (o, &t->m->tasks, link)
+		if (o->pub.reason == MOVER_REBUILD && o->pub.id < t->pub.id && !task_is_over(o) &&
+			!o->stopping && o->pub.state == MOVER_RUNNING && !o->phase &&
+			same_node(t->m, o->dev, t->dev))
+			return o;
+	return NULL;
 }
 
 static int check(struct mover *m, const struct mover_job *job, struct err *err)
@@ -87,6 +128,7 @@ static int begin(struct mtask *t)
 		t->pub.total_blocks = walk_total(t->m, 0);
 		t->pub.done_blocks = t->pub.unrecoverable = 0;
 	}
+	r->devs = down_together(t);
 	walk_begin(&r->walk, t, MOVE_TO_LOG);
 	r->walk.want_fn = wants;
 	r->walk.arg = t;
@@ -133,6 +175,7 @@ static enum work shed(struct mtask *t)
 static enum work work(struct mtask *t)
 {
 	struct rebuild *r = t->priv;
+	const struct mtask *first;
 	enum work w;
 
 	if (is_back(t)) {
@@ -143,6 +186,12 @@ static enum work work(struct mtask *t)
 	}
 	if (t->phase)
 		return shed(t);
+	first = t->in_flight ? NULL : goes_first(t);
+	if (first) {
+		task_say(t, "the rebuild of %s of the same node goes first", first->pub.object);
+		task_sleep(t, AGAIN_NS);
+		return WORK_WAIT;
+	}
 	w = walk_work(&r->walk);
 	if (w != WORK_DONE)
 		return w;

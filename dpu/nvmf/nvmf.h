@@ -182,6 +182,8 @@ int nvmf_io_result(const struct nvmf_io *io);
 int nvmf_wait_ready(struct nvmf *n, uint32_t timeout_ms); /* 0, -errno of the loss, -ETIMEDOUT */
 /* Submits and waits. -errno of submit or of nvmf_io_result(). */
 int nvmf_run(struct nvmf_queue *q, struct nvmf_io *io);
+/* What waits for commands from here on ends with -ETIMEDOUT by then (shard_now_ns()), however many they are; 0: never. */
+void nvmf_run_until(struct nvmf *n, uint64_t until_ns);
 /* Orderly shutdown of the controller (CC.SHN), so that nothing is in flight on its side. nvmf_close() follows. */
 int nvmf_shutdown(struct nvmf *n);
 
@@ -212,7 +214,8 @@ struct nvmf_resv_status {
 int nvmf_resv_report(struct nvmf *n, uint32_t nsid, struct nvmf_resv_status *out);
 
 /* Reads the discovery log of a discovery controller (opened with NVME_DISCOVERY_NQN, nqueues 0). At most
- * max records; *count is how many were stored, *total how many the log has. */
+ * max records; *count is how many were stored, *total how many the log has. -EAGAIN: it kept changing meanwhile, records are from its last reading;
+ * -EPROTONOSUPPORT: a log of another format. What records hold is the target's word: nothing in them has been checked, no text need end. */
 int nvmf_discover(struct nvmf *n, struct nvme_discovery_record *records, uint32_t max,
 	uint32_t *count, uint64_t *total);
 

@@ -115,6 +115,7 @@ struct nvmf {
 	uint32_t vs;
 	uint32_t max_io_bytes;
 	uint64_t quiet_ns; /* 0: it was never ready */
+	uint64_t sync_until_ns; /* nvmf_run_until() */
 	struct nvme_id_ctrl id;
 
 	struct nvmf_io setup, keep_alive, aer;

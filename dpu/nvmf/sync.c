@@ -42,9 +42,18 @@ static bool is_true(void *arg)
 static int run(struct nvmf_queue *q, struct nvmf_io *io,
 	int (*submit_fn)(struct nvmf_queue *, struct nvmf_io *))
 {
+	uint64_t now = shard_now_ns(q->n->sh), until = q->n->sync_until_ns, left;
 	bool done = false;
 	int rc;
 
+	/* An abort of it may take as long again. */
+	if (until) {
+		left = until > now ? (until - now) / 2 / NS_PER_MS : 0;
+		if (!left)
+			return -ETIMEDOUT;
+		io->timeout_ms = (uint32_t)MIN(left,
+			(uint64_t)(io->timeout_ms ? io->timeout_ms : q->n->cfg.io_timeout_ms));
+	}
 	io->done_fn = run_done;
 	io->arg = &done;
 	rc = submit_fn(q, io);
@@ -53,6 +62,11 @@ static int run(struct nvmf_queue *q, struct nvmf_io *io,
 	/* Without a limit: every command ends, by its own timeout at the latest. */
 	rc = shard_wait(q->n->sh, is_true, &done, 0);
 	return rc < 0 ? rc : nvmf_io_result(io);
+}
+
+void nvmf_run_until(struct nvmf *n, uint64_t until_ns)
+{
+	n->sync_until_ns = until_ns;
 }
 
 int nvmf_run(struct nvmf_queue *q, struct nvmf_io *io)

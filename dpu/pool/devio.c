@@ -49,6 +49,9 @@ static void io_done(struct flash_io *io)
 		pool_dev_fail(d->p, d->dev);
 		d->status = -ENODEV;
 		break;
+	case FLASH_ERR_FENCED:
+		d->status = -ESTALE;
+		break;
 	case FLASH_ERR_TRANSIENT:
 		if (++d->tries < DEVIO_TRIES) {
 			try_later(d, RETRY_NS);

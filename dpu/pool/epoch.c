@@ -29,6 +29,8 @@ static int epoch_write(struct pool *p, struct err *err)
 
 		p->sb.participants[p->sb.epoch % SB_HISTORY] = mask;
 		rc = sbwrite_sync(p, err);
+		if (rc == 0 && p->lost)
+			rc = -ESTALE;
 		if (rc < 0)
 			return rc;
 		if (usable_mask(p) != mask)
@@ -101,6 +103,9 @@ int pool_epoch_begin(struct pool *p, struct err *err)
 	if (rc == 0)
 		rc = epoch_verify(p, err);
 	if (rc < 0) {
+		if (p->lost)
+			rc = err_set(err, -ESTALE, p->devs[p->lost_dev].name, NULL,
+				"another host has taken the pool over: it holds the reservation");
 		/* Some devices may carry it. It is hollow: not all that it names do. */
 		before.generation = p->sb.generation;
 		p->sb = before;

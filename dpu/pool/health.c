@@ -57,8 +57,21 @@ static void say_why(struct pool *p, unsigned int dev, const char *fmt, va_list a
 	vsnprintf(p->devs[dev].why, sizeof(p->devs[dev].why), fmt, ap);
 }
 
-static void __attribute__((format(printf, 3, 4)))
-fail(struct pool *p, unsigned int dev, const char *fmt, ...)
+/* A peer that no way leads to is not to blame for what went wrong on the way. */
+enum pool_cause health_cause(const struct pool *p, unsigned int dev, enum pool_cause cause)
+{
+	struct flash_health h = {.npaths = 0};
+
+	if (p->devs[dev].flash)
+		flash_health(p->devs[dev].flash, &h);
+	for (unsigned int i = 0; i < h.npaths; i++)
+		if (h.paths[i].usable)
+			return cause;
+	return h.npaths ? POOL_CAUSE_UNREACHABLE : cause;
+}
+
+static void __attribute__((format(printf, 4, 5)))
+fail(struct pool *p, unsigned int dev, enum pool_cause cause, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -67,7 +80,7 @@ fail(struct pool *p, unsigned int dev, const char *fmt, ...)
 	va_start(ap, fmt);
 	say_why(p, dev, fmt, ap);
 	va_end(ap);
-	pool_dev_fail(p, dev);
+	pool_dev_fail_for(p, dev, health_cause(p, dev, cause));
 }
 
 /* Also resets the time of quiet: it did something again. */
@@ -99,15 +112,16 @@ static void judge(struct pool *p, unsigned int dev)
 	struct pool_dev_health sum = window_sum(health_of(p, dev));
 
 	if (over(sum.errors, c->fail_errors))
-		fail(p, dev, "%u errors within %u s", sum.errors, c->window_s);
+		fail(p, dev, POOL_CAUSE_ERRORS, "%u errors within %u s", sum.errors, c->window_s);
 	else if (over(sum.failed_writes, c->fail_writes))
-		fail(p, dev, "%u failed writes within %u s", sum.failed_writes, c->window_s);
+		fail(p, dev, POOL_CAUSE_ERRORS, "%u failed writes within %u s", sum.failed_writes,
+			c->window_s);
 	else if (over(sum.slow_times, c->fail_slow))
-		fail(p, dev, "%u times slower than %u ms within %u s", sum.slow_times, c->slow_ms,
-			c->window_s);
+		fail(p, dev, POOL_CAUSE_UNREACHABLE, "%u times slower than %u ms within %u s",
+			sum.slow_times, c->slow_ms, c->window_s);
 	else if (over(sum.slow_ms, c->fail_slow_ms))
-		fail(p, dev, "did not answer for %llu ms of %u s", (unsigned long long)sum.slow_ms,
-			c->window_s);
+		fail(p, dev, POOL_CAUSE_UNREACHABLE, "did not answer for %llu ms of %u s",
+			(unsigned long long)sum.slow_ms, c->window_s);
 	else if (sum.failed_writes)
 		suspect(p, dev, "a write failed");
 	else if (over(sum.errors, c->suspect_errors))
@@ -228,15 +242,24 @@ static void error(struct pool *p, unsigned int dev, enum flash_op op, enum flash
 {
 	struct pool_health *h = health_of(p, dev);
 
+	if (status == FLASH_ERR_FENCED) {
+		if (!p->lost) {
+			p->lost = true;
+			p->lost_dev = dev;
+			p->writable = false;
+			pool_tell(p, dev);
+		}
+		return;
+	}
 	p->devs[dev].errors++;
 	if (status == FLASH_ERR_GONE) {
-		fail(p, dev, "the device is gone");
+		fail(p, dev, POOL_CAUSE_UNREACHABLE, "the device is gone");
 		return;
 	}
 	h->counts[0].errors++;
 	if (op == FLASH_FLUSH && status == FLASH_ERR_MEDIA) {
 		/* What it had said was written may not be: nothing of it can be believed. */
-		fail(p, dev, "a flush failed");
+		fail(p, dev, POOL_CAUSE_ERRORS, "a flush failed");
 		return;
 	}
 	judge(p, dev);
@@ -244,7 +267,7 @@ static void error(struct pool *p, unsigned int dev, enum flash_op op, enum flash
 
 void pool_dev_write_failed(struct pool *p, unsigned int dev)
 {
-	if (!pool_dev_usable(p, dev))
+	if (!pool_dev_usable(p, dev) || p->lost)
 		return;
 	window_turn(p, health_of(p, dev));
 	health_of(p, dev)->counts[0].failed_writes++;
@@ -304,9 +327,11 @@ static void hurry(void *arg)
 static void given_up(struct pool *p, unsigned int dev)
 {
 	if (health_of(p, dev)->hurried)
-		fail(p, dev, "hung when another device was given up, and %u ms later", HURRY_MS);
+		fail(p, dev, POOL_CAUSE_UNREACHABLE,
+			"hung when another device was given up, and %u ms later", HURRY_MS);
 	else
-		fail(p, dev, "an I/O has not ended within %u ms", p->health_cfg.gone_ms);
+		fail(p, dev, POOL_CAUSE_UNREACHABLE, "an I/O has not ended within %u ms",
+			p->health_cfg.gone_ms);
 	shard_defer(p->sh, &p->probe_task, probe_all, p);
 	/* Asked a task later, so a little later. */
 	if (!p->hurry.heap_pos)

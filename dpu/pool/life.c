@@ -30,19 +30,41 @@ static void tell_listeners(void *arg)
 	}
 }
 
+void pool_tell(struct pool *p, unsigned int dev)
+{
+	p->changed |= 1ull << dev;
+	shard_defer(p->sh, &p->changed_task, tell_listeners, p);
+}
+
 static void dev_is_now(struct pool *p, unsigned int dev, enum pool_dev_state state)
 {
 	p->devs[dev].state = state;
 	p->room_version++;
-	p->changed |= 1ull << dev;
-	shard_defer(p->sh, &p->changed_task, tell_listeners, p);
+	if (pool_dev_usable(p, dev))
+		p->devs[dev].cause = POOL_CAUSE_NONE;
+	pool_tell(p, dev);
 	sbwrite_kick(p);
 }
 
 void pool_dev_fail(struct pool *p, unsigned int dev)
 {
-	if (!pool_dev_usable(p, dev))
+	if (pool_dev_usable(p, dev))
+		pool_dev_fail_for(p, dev, POOL_CAUSE_UNREACHABLE);
+}
+
+void pool_dev_fail_for(struct pool *p, unsigned int dev, enum pool_cause cause)
+{
+	if (dev >= p->sb.ndevs || p->devs[dev].state == POOL_DEV_REMOVED)
 		return;
+	if (!pool_dev_usable(p, dev)) {
+		p->devs[dev].cause = cause;
+		sbwrite_kick(p);
+		return;
+	}
+	/* What it cannot do now is not its fault. */
+	if (p->lost && cause != POOL_CAUSE_OPERATOR)
+		return;
+	p->devs[dev].cause = cause;
 	p->devs[dev].errors++;
 	p->devs[dev].failures++;
 	dev_is_now(p, dev, POOL_DEV_FAILED);
@@ -329,6 +351,8 @@ int pool_dev_remove(struct pool *p, unsigned int dev, struct err *err)
 		shard_wait(p->sh, is_idle, before.flash, 0); /* a probe */
 		for (unsigned int slot = 0; slot < 2 && before.state != POOL_DEV_FAILED; slot++)
 			(void)superblock_wipe(before.flash, slot);
+		if (!flash_is_abandoned(before.flash))
+			(void)flash_unclaim(before.flash, NULL);
 		flash_close(before.flash);
 	}
 	slot_empty(p, dev);

@@ -194,6 +194,9 @@ int pool_dev_init(struct pool *p, unsigned int i, struct flash *f)
 	d->state = f                              ? POOL_DEV_HEALTHY
 		   : m->state == POOL_DEV_REMOVED ? POOL_DEV_REMOVED
 						  : POOL_DEV_MISSING;
+	/* One that had failed is no better for not being there. */
+	if (d->state == POOL_DEV_MISSING)
+		d->cause = m->cause ? (enum pool_cause)m->cause : POOL_CAUSE_UNREACHABLE;
 	health_attach(p, i);
 	if (f && sbwrite_attach(p, i) < 0)
 		return -ENOMEM;
@@ -229,6 +232,10 @@ static void dev_attach(
 	d->flash = m->flash;
 	health_attach(p, dev);
 	d->state = o->rcs[i] ? POOL_DEV_FAILED : state_at_open(o, dev, forgive);
+	d->cause = o->rcs[i] ? POOL_CAUSE_ERRORS
+		   : d->state == POOL_DEV_FAILED
+			   ? (enum pool_cause)o->sbs[o->newest].members[dev].cause
+			   : POOL_CAUSE_NONE;
 	if (o->rcs[i])
 		snprintf(d->why, sizeof(d->why), "its superblocks cannot be read");
 	else if (d->state == POOL_DEV_FAILED)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/base/log.h"
 #include "common/base/util.h"
 #include "dpu/pool/ckpt_priv.h"
 
@@ -34,6 +35,23 @@ const uint8_t *pool_key(const struct pool *p)
 uint64_t pool_epoch(const struct pool *p)
 {
 	return p->sb.epoch;
+}
+
+const uint8_t *pool_owner(const struct pool *p)
+{
+	return p->sb.owner;
+}
+
+void pool_set_owner(struct pool *p, const uint8_t *id)
+{
+	memcpy(p->sb.owner, id, sizeof(p->sb.owner));
+}
+
+bool pool_is_lost(const struct pool *p, unsigned int *dev)
+{
+	if (dev)
+		*dev = p->lost_dev;
+	return p->lost;
 }
 
 uint32_t pool_block_bytes(const struct pool *p)
@@ -162,8 +180,14 @@ void pool_close(struct pool *p)
 	pool_quiesce(p);
 	health_close(p);
 	for (unsigned int i = 0; i < p->sb.ndevs; i++) {
-		if (p->devs[i].flash)
-			flash_close(p->devs[i].flash);
+		struct flash *f = p->devs[i].flash;
+
+		/* So that the next owner need not take it from us. */
+		if (f && !p->lost && !flash_is_abandoned(f) && flash_unclaim(f, NULL) < 0)
+			log_warn("pool %s: the reservation of %s could not be given back",
+				p->sb.cfg.name, p->devs[i].name);
+		if (f)
+			flash_close(f);
 		p->devs[i].flash = NULL;
 	}
 	pool_free(p);

@@ -40,6 +40,15 @@ enum pool_dev_state {
 };
 const char *pool_dev_state_name(enum pool_dev_state s);
 
+/* Why a member is failed or missing. The numbers are those of the superblock. */
+enum pool_cause {
+	POOL_CAUSE_NONE = 0, /* it is not, or nobody knows */
+	POOL_CAUSE_UNREACHABLE = 1, /* it is gone or gave no answer: it may come back as it was */
+	POOL_CAUSE_ERRORS = 2, /* it answered, with errors; or it is not the member it should be */
+	POOL_CAUSE_OPERATOR = 3, /* taken out of service */
+	POOL_CAUSES
+};
+
 /* What a segment holds. */
 enum pool_use { POOL_FREE, POOL_META, POOL_LOG, POOL_DATA, POOL_INTERMEDIATE };
 
@@ -94,6 +103,9 @@ const uint8_t *pool_uuid(const struct pool *p); /* 16 bytes */
 const uint8_t *pool_key(const struct pool *
 		p); /* 16 random bytes no VM can read: makes log headers unforgeable from payload */
 uint64_t pool_epoch(const struct pool *p);
+/* The card that began the epoch the pool was opened with, 16 bytes (zero: not known), until pool_set_owner(): who begins the next one. */
+const uint8_t *pool_owner(const struct pool *p);
+void pool_set_owner(struct pool *p, const uint8_t *id);
 uint32_t pool_block_bytes(const struct pool *p); /* the larger logical block of the members */
 struct shard *pool_shard(const struct pool *p);
 
@@ -108,6 +120,7 @@ struct pool_dev {
 	uint64_t errors;
 	uint32_t failures; /* how often it became FAILED since the pool was opened */
 	char why[96]; /* its state is what it is; empty: no news */
+	enum pool_cause cause; /* failed, missing: why */
 };
 unsigned int pool_ndevs(const struct pool *p);
 const struct pool_dev *pool_dev(const struct pool *p, unsigned int dev);
@@ -118,6 +131,8 @@ uint64_t pool_away(const struct pool *p);
 bool pool_dev_placeable(const struct pool *p, unsigned int dev);
 /* Declares a device failed (dpu/pool/health.h does so by itself); told to listeners, remembered in the other superblocks soon. Its flash stays open: I/O in flight ends by itself. */
 void pool_dev_fail(struct pool *p, unsigned int dev);
+/* The same for a reason; pool_dev_fail() is for devices that are gone. Of a member that is down already: corrects the cause (durable soon). */
+void pool_dev_fail_for(struct pool *p, unsigned int dev, enum pool_cause cause);
 /*
  * Changes between the usable states, and from them to FAILED; told to listeners, durable soon. -EINVAL: from or to FAILED (but as said), MISSING or
  * REMOVED; -EBUSY: a device with segments in use does not become a spare.
@@ -152,6 +167,9 @@ struct pool_fence {
 	void *priv; /* the pool's while in flight; zero before the first use */
 };
 int pool_fenced(struct pool *p, struct pool_fence *f);
+/* A device has said that another host made itself the only writer (FLASH_ERR_FENCED): the pool is not ours any more, for good. Listeners are told, with *dev;
+ * nothing is written to superblocks, and no device fails because of it. */
+bool pool_is_lost(const struct pool *p, unsigned int *dev);
 /* Several listeners; called from the shard's loop, after what changed the device has returned, in the order they came. The struct is the caller's
  * until pool_listener_del(), which may be called from changed_fn. */
 struct pool_listener {

@@ -68,12 +68,16 @@ struct pool {
 	struct ckpt *ckpt;
 	uint32_t ios; /* devio: in flight */
 	uint32_t fences; /* pool_fenced(): not told yet */
+	bool lost; /* FLASH_ERR_FENCED */
+	unsigned int lost_dev; /* who said so */
 };
 
 /* health.c: whenever devs[dev].flash is set; before it is closed or given away; before any of them is closed with the pool (waits). */
 void health_attach(struct pool *p, unsigned int dev);
 void health_detach(struct pool *p, unsigned int dev);
 void health_close(struct pool *p);
+/* Why it failed, when all that is known is `cause`. */
+enum pool_cause health_cause(const struct pool *p, unsigned int dev, enum pool_cause cause);
 
 /* sbwrite.c */
 /* The newer good one of both slots; slot (may be NULL): which. Errors as superblock_parse(), -EIO only where neither could be read. */
@@ -103,6 +107,8 @@ int pool_member_check(const struct pool_member *m, uint32_t segment_bytes, bool 
 /* open.c: the device of members[dev]; f NULL: missing. -ENOMEM. */
 int pool_dev_init(struct pool *p, unsigned int dev, struct flash *f);
 
+/* life.c: listeners hear of dev. */
+void pool_tell(struct pool *p, unsigned int dev);
 /* life.c: segments that hold something. */
 uint32_t pool_dev_in_use(const struct pool *p, unsigned int dev);
 

@@ -93,10 +93,10 @@ static void round_put(struct pool *p)
 
 static void one_failed(struct pool *p, unsigned int dev)
 {
-	if (pool_dev_usable(p, dev)) {
+	if (pool_dev_usable(p, dev) && !p->lost) {
 		snprintf(p->devs[dev].why, sizeof(p->devs[dev].why),
 			"its superblock cannot be written");
-		pool_dev_fail(p, dev);
+		pool_dev_fail_for(p, dev, health_cause(p, dev, POOL_CAUSE_ERRORS));
 	}
 	round_put(p);
 }
@@ -135,8 +135,10 @@ static void round_start(void *arg)
 	w->good = 0;
 	w->pending = 1;
 	p->sb.generation++;
-	for (unsigned int i = 0; i < p->sb.ndevs; i++)
+	for (unsigned int i = 0; i < p->sb.ndevs; i++) {
 		p->sb.members[i].state = (uint8_t)p->devs[i].state;
+		p->sb.members[i].cause = (uint8_t)p->devs[i].cause;
+	}
 	for (unsigned int i = 0; i < p->sb.ndevs; i++) {
 		if (!pool_dev_usable(p, i))
 			continue;
@@ -184,6 +186,9 @@ int sbwrite_sync(struct pool *p, struct err *err)
 	struct round_wait w = {.p = p, .round = p->sbwrite.started + 1};
 	int rc;
 
+	if (p->lost)
+		return err_set(err, -ESTALE, p->devs[p->lost_dev].name, NULL,
+			"another host has taken the pool over: it holds the reservation");
 	sbwrite_kick(p);
 	rc = shard_wait(p->sh, round_is_over, &w, 0);
 	if (rc == 0)

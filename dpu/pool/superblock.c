@@ -31,6 +31,7 @@ static void member_build(const struct sb_member *m, struct sb_member_disk *d)
 	d->size_bytes = to_le64(m->size_bytes);
 	d->nsegments = to_le32(m->nsegments);
 	d->state = m->state;
+	d->cause = m->cause;
 }
 
 void superblock_build(const struct superblock *sb, void *buf)
@@ -61,6 +62,7 @@ void superblock_build(const struct superblock *sb, void *buf)
 		d->participants[i] = to_le64(sb->participants[i]);
 	}
 	d->ckpt_id = to_le64(sb->ckpt_id);
+	memcpy(d->owner, sb->owner, 16);
 	for (unsigned int i = 0; i < sb->ndevs; i++)
 		member_build(&sb->members[i], &d->members[i]);
 	d->crc = to_le32(superblock_crc(buf));
@@ -85,8 +87,9 @@ static int member_parse(const struct sb_member_disk *d, struct sb_member *m)
 	m->size_bytes = from_le64(d->size_bytes);
 	m->nsegments = from_le32(d->nsegments);
 	m->state = d->state;
+	m->cause = d->cause;
 	if (m->name[63] || m->domain[63] || m->state > POOL_DEV_REMOVED ||
-		m->nsegments > POOL_SEGMENTS_MAX)
+		m->cause >= POOL_CAUSES || m->nsegments > POOL_SEGMENTS_MAX)
 		return -EUCLEAN;
 	return 0;
 }
@@ -136,6 +139,7 @@ static void head_parse(const struct sb_disk *d, struct superblock *sb)
 		sb->participants[i] = from_le64(d->participants[i]);
 	}
 	sb->ckpt_id = from_le64(d->ckpt_id);
+	memcpy(sb->owner, d->owner, 16);
 }
 
 int superblock_parse(const void *buf, size_t len, struct superblock *out)

@@ -27,7 +27,8 @@
  *    160   128  history          16 random ids: [e & 15] is that of epoch e, for the last 16 epochs (fork detection)
  *    288     8  ckpt_id          newest checkpoint known to be committed; an opening that finds none as new is refused
  *    296   128  participants     of the epochs in history: bit per device; see lineage.h
- *    424    84  reserved         zero
+ *    424    16  owner            the card that began the epoch; zero: a minor 0 wrote it
+ *    440    68  reserved         zero
  *    508     4  crc              CRC32C of the 16 KiB with this field zero
  *    512 12288  members          64 entries of 192 bytes
  *  12800  3584  reserved         zero
@@ -39,7 +40,8 @@
  *    144     8  size_bytes
  *    152     4  nsegments
  *    156     1  state            enum pool_dev_state as last known
- *    157    35  reserved         zero
+ *    157     1  cause            enum pool_cause: why it is failed or missing
+ *    158    34  reserved         zero
  *
  * Thread: any. Errors: 0 or -errno.
  */
@@ -54,7 +56,7 @@
 
 #define SB_MAGIC          0x4c4f4f5041524150ull /* "PARAPOOL" as little-endian bytes */
 #define SB_MAJOR          1
-#define SB_MINOR          0
+#define SB_MINOR          1 /* 1: owner, cause */
 #define SB_BYTES          16384u
 #define SB_SLOT_STRIDE    65536u
 #define SB_HISTORY        16u
@@ -67,7 +69,8 @@ struct sb_member_disk {
 	le64 size_bytes;
 	le32 nsegments;
 	uint8_t state;
-	uint8_t reserved[35];
+	uint8_t cause;
+	uint8_t reserved[34];
 };
 static_assert(sizeof(struct sb_member_disk) == 192, "superblock member");
 
@@ -93,7 +96,8 @@ struct sb_disk {
 	le64 history[SB_HISTORY];
 	le64 ckpt_id;
 	le64 participants[SB_HISTORY];
-	uint8_t reserved[84];
+	uint8_t owner[16];
+	uint8_t reserved[68];
 	le32 crc;
 	struct sb_member_disk members[POOL_DEVS_MAX];
 	uint8_t reserved2[3584];
@@ -102,6 +106,7 @@ static_assert(sizeof(struct sb_disk) == SB_BYTES, "superblock");
 static_assert(offsetof(struct sb_disk, epoch) == 48, "superblock epoch");
 static_assert(offsetof(struct sb_disk, history) == 160, "superblock history");
 static_assert(offsetof(struct sb_disk, participants) == 296, "superblock participants");
+static_assert(offsetof(struct sb_disk, owner) == 424, "superblock owner");
 static_assert(offsetof(struct sb_disk, crc) == 508, "superblock crc");
 static_assert(offsetof(struct sb_disk, members) == 512, "superblock members");
 
@@ -115,6 +120,7 @@ struct sb_member {
 	uint64_t size_bytes;
 	uint32_t nsegments;
 	uint8_t state;
+	uint8_t cause;
 };
 
 struct superblock {
@@ -125,6 +131,7 @@ struct superblock {
 	uint64_t history[SB_HISTORY];
 	uint64_t participants[SB_HISTORY];
 	uint64_t ckpt_id;
+	uint8_t owner[16];
 	uint32_t block_bytes;
 	unsigned int dev;
 	unsigned int ndevs;

@@ -391,6 +391,8 @@ static int op_start(struct append_op *op)
 {
 	int rc;
 
+	if (pool_is_lost(op->log->pool, NULL))
+		return -EROFS;
 	log_devs_refresh(op->log);
 	rc = op_shape(op);
 	if (rc < 0)

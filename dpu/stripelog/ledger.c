@@ -136,8 +136,10 @@ void ledger_yield(struct stripelog *log, uint32_t at)
 		return;
 	assert(!g->live);
 	for (unsigned int i = 0; i < g->n; i++) {
-		if (g->members[i].at == at)
-			g->members[i--] = g->members[--g->n];
+		if (g->members[i].at != at)
+			continue;
+		g->members[i--] = g->members[--g->n];
+		g->lost++;
 	}
 	seg_set(log, at, NULL, !g->k);
 }

@@ -32,6 +32,7 @@ struct ledger_group {
 	uint32_t *refs; /* of its stripes; dead ones, and some twice, among them */
 	uint32_t nrefs, refs_cap;
 	uint8_t n, k, m;
+	uint8_t lost; /* members that turned out to be somebody else's: it was so much wider */
 	bool open; /* appended to, or appends to it are in flight */
 	bool mover;
 	bool thin; /* some stripe is (ENTRY_THIN), or was */

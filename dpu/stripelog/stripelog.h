@@ -173,6 +173,12 @@ bool stripelog_uses_dev(const struct stripelog *log, uint32_t ref, unsigned int 
 /* Segments of dev that belong to groups (0: nothing of the log is there). */
 uint32_t stripelog_dev_segments(const struct stripelog *log, unsigned int dev);
 
+/* What is live in the log under this scheme (k 0: records, which every scheme stands on), added to s. True: there is any. Fragments of narrower
+ * stripes count as if they lay on all members of their group. */
+struct pool_survival;
+bool stripelog_survival(
+	const struct stripelog *log, struct ec_scheme scheme, struct pool_survival *s);
+
 /* ---- groups: for cleaning, rebuild, scrub ------------------------------------------------------------------------------- */
 /* A group is known by its generation. It is open (appended to), closed, or, with nothing live in it, in limbo: its segments go back to the
  * pool when a checkpoint that was started after that has been committed. */

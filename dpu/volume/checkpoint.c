@@ -84,17 +84,17 @@ static void finish(struct checkpoint *ck, int status)
 	}
 }
 
-static void fenced(struct checkpoint *ck)
+void store_lost(struct store *s, const char *dev)
 {
-	struct store *s = ck->s;
-	const char *dev = pool_dev(s->pool, ck->fence.dev)->name;
-
+	if (s->stats.fenced)
+		return;
 	s->stats.fenced = true;
 	log_error("pool %s: another owner has opened it (%s says so): nothing is written any more",
 		pool_cfg(s->pool)->name, dev);
 	store_event(s, STORE_EVENT_FENCED, pool_cfg(s->pool)->name,
 		"another owner has opened the pool (%s says so): every request fails from here on",
 		dev);
+	room_wake(s); /* nobody makes room any more */
 }
 
 static void failed(struct checkpoint *ck, int status, const char *what)
@@ -106,7 +106,7 @@ static void failed(struct checkpoint *ck, int status, const char *what)
 	s->stats.checkpoints_failed++;
 	ck->retry_ns = shard_now_ns(s->sh) + delay;
 	if (status == -ESTALE) {
-		fenced(ck);
+		store_lost(s, pool_dev(s->pool, ck->fence.dev)->name);
 	} else {
 		log_warn("pool %s: checkpoint: %s: %s", pool_cfg(s->pool)->name, what,
 			strerror(-status));

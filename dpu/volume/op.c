@@ -99,6 +99,9 @@ static void op_end(struct op *op)
 		return;
 	}
 	req->status = op->status;
+	/* Nothing is acknowledged in a pool that is not ours. */
+	if (req->status == IO_OK && (s->stats.fenced || pool_is_lost(s->pool, NULL)))
+		req->status = IO_ERR_ABORTED;
 	TAILQ_INSERT_HEAD(&s->free_ops, op, link);
 	if (s->in_submit) {
 		TAILQ_INSERT_TAIL(&s->done, req, link);

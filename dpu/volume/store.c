@@ -64,6 +64,10 @@ static void dev_changed(void *arg, unsigned int dev)
 	const struct pool_dev *pd = pool_dev(s->pool, dev);
 	unsigned int down = 0;
 
+	if (pool_is_lost(s->pool, NULL)) {
+		store_lost(s, pd->name);
+		return;
+	}
 	rec_hurry(s);
 	if (pd->failures != s->failures_seen[dev]) { /* it may be back already */
 		s->failures_seen[dev] = pd->failures;
@@ -215,6 +219,7 @@ static void parts_close(struct store *s)
 int store_open(const struct store_cfg *cfg, struct store **out, struct err *err)
 {
 	struct store *s;
+	unsigned int lost;
 	int rc = queue_cfg_check(&cfg->queue, err);
 
 	if (rc < 0)
@@ -244,6 +249,8 @@ int store_open(const struct store_cfg *cfg, struct store **out, struct err *err)
 		return rc;
 	}
 	pool_on_dev_change(s->pool, &s->dev_listener, dev_changed, s);
+	if (pool_is_lost(s->pool, &lost)) /* while nobody listened yet */
+		dev_changed(s, lost);
 	*out = s;
 	return 0;
 }

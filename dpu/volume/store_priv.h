@@ -482,6 +482,8 @@ bool room_wait(struct op *op);
 /* A checkpoint would make room in the log. grows: for more live data, of which there must not be too much already. */
 bool room_in_limbo(const struct store *s, bool grows);
 void room_wake(struct store *s);
+/* checkpoint.c: the pool is not ours any more; dev says so. Once. */
+void store_lost(struct store *s, const char *dev);
 
 /* volume.c */
 /* Takes the map over where there is one (recovery). */

@@ -14,7 +14,8 @@
  *	GET    /v1/status  /v1/stats  /v1/flows  /v1/card/devices ?node=
  *	GET    /v1/card/explain?node=&vm=&device=&op=	the card's own, of what is in force there
  *	POST   /v1/flashes/fail, /return {node, name}	POST /v1/flashes/replace {node, name, by: {name, address, ..}, force}
- *	POST   /v1/pools/open {node, force}	POST /v1/pools/import {node, flashes: ["NAME=ADDRESS", ..], force}
+ *	GET    /v1/flashes/discover?node=&host=&port=&transport=	what a peer offers, as the card sees it
+ *	POST   /v1/pools/open {node, force, take_over}	POST /v1/pools/import {node, flashes: ["NAME=ADDRESS", ..], force, take_over}
  *	POST   /v1/pools/checkpoint {node}
  *	GET    /v1/tasks?node=&id=		POST /v1/tasks {node, reason, flash, vm, path, plain_too}
  *	POST   /v1/tasks/pause, /resume, /cancel {node, id}	PATCH /v1/tasks/limits {node, share, ceiling}
@@ -24,7 +25,7 @@
  * base=VERSION: it is refused (ESTALE) where the node's tables have another version. Header X-Parapet-Author names a person.
  *
  * Answers: 200 and the object; else {"error": {"code": "EINVAL", "object", "field", "reason", "allowed"}} with
- * 400 EINVAL, 404 ENOENT, 409 EEXIST EBUSY ENOSPC EAGAIN EXDEV EUCLEAN ENODEV, 412 ESTALE, 503 EHOSTUNREACH (card), 500 anything else.
+ * 400 EINVAL, 404 ENOENT, 409 EEXIST EBUSY ENOSPC EAGAIN EXDEV EUCLEAN ENODEV EOWNERDEAD (take_over is needed), 412 ESTALE, 503 EHOSTUNREACH (card), 500 anything else.
  * Changes answer as change.h says.
  *
  * Thread: the server has its own, one per connection. Errors: 0 or -errno with e filled.

@@ -222,6 +222,20 @@ static json_t *live_part(const struct noun *n, const json_t *o, const json_t *li
 	return NULL;
 }
 
+/* How the node is that the flash belongs to. */
+static void add_domain_state(json_t *o, const json_t *part, const json_t *live)
+{
+	const char *domain = field_text_or_empty(json_object_get(part, "flash"), "domain");
+	json_t *node;
+	size_t i;
+
+	json_array_foreach(json_object_get(json_object_get(live, "pool"), "nodes"), i, node)
+	{
+		if (!strcmp(field_text_or_empty(node, "name"), domain))
+			json_object_set(o, "domain_state", json_object_get(node, "state"));
+	}
+}
+
 void api_add_live(struct api_request *rq, const struct noun *n, json_t *list)
 {
 	json_t *live = NULL, *o, *part;
@@ -241,6 +255,12 @@ void api_add_live(struct api_request *rq, const struct noun *n, json_t *list)
 		part = live_part(n, o, live);
 		if (part)
 			json_object_set(o, "card", part);
+		if (part && n == &noun_flash)
+			add_domain_state(o, part, live);
+		/* Nobody named one: the card's choice. */
+		if (part && n == &noun_flash && !json_object_get(o, "domain"))
+			json_object_set(o, "domain",
+				json_object_get(json_object_get(part, "flash"), "domain"));
 	}
 	json_decref(live);
 }

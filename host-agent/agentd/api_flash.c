@@ -5,6 +5,7 @@
 #include "host-agent/agentd/sync.h"
 
 #include "common/base/util.h"
+#include "common/nvme/address.h"
 #include "common/policy/policy.h"
 
 #include <errno.h>
@@ -136,8 +137,8 @@ static int pool_open(struct api_request *rq, json_t **out, struct err *e)
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&rq->a->change);
-	rc = sync_pool_open(
-		rq->a, rq->s, node, json_is_true(json_object_get(rq->body, "force")), e);
+	rc = sync_pool_open(rq->a, rq->s, node, json_is_true(json_object_get(rq->body, "force")),
+		json_is_true(json_object_get(rq->body, "take_over")), e);
 	if (!rc)
 		rc = sync_now(rq->a, node, SYNC_PUSH, &res, e);
 	pthread_mutex_unlock(&rq->a->change);
@@ -184,7 +185,7 @@ static int member_text(const char *text, const char *node, json_t **out, struct 
 struct import {
 	const char *node;
 	json_t *flashes; /* as objects */
-	bool force;
+	bool force, take_over;
 };
 
 /* What the card says of the pool becomes the store's; its flash follows when the card is brought up to date. */
@@ -244,7 +245,8 @@ static int import_edit(struct change *c, void *arg, struct err *e)
 			"import names all members",
 			im->node, field_text_or_empty(json_array_get(have, 0), "name"));
 	if (!rc)
-		rc = sync_pool_import(c->a, c->s, im->node, im->flashes, im->force, e);
+		rc = sync_pool_import(
+			c->a, c->s, im->node, im->flashes, im->force, im->take_over, e);
 	if (!rc)
 		rc = adopt_pool(c, im, e);
 	json_decref(have);
@@ -262,6 +264,7 @@ static int pool_import(struct api_request *rq, json_t **out, struct err *e)
 	body_must_be(rq);
 	list = json_object_get(rq->body, "flashes");
 	im.force = json_is_true(json_object_get(rq->body, "force"));
+	im.take_over = json_is_true(json_object_get(rq->body, "take_over"));
 	rc = api_node(rq, &im.node, e);
 	if (!rc && !json_array_size(list))
 		rc = err_set(e, -EINVAL, "pool", "flashes",
@@ -289,7 +292,76 @@ static int pool_import(struct api_request *rq, json_t **out, struct err *e)
 	return rc;
 }
 
+/* ---- discovery ----------------------------------------------------------------------------------------------------- */
+
+static int port_of(const char *text, uint32_t *port, struct err *e)
+{
+	char *end = NULL;
+	unsigned long v = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+
+	if (!end || *end || v < 1 || v > 65535)
+		return err_set(e, -EINVAL, "flash", "port",
+			"'%.20s' is no port; allowed: 1 to 65535", text);
+	*port = (uint32_t)v;
+	return 0;
+}
+
+/* "HOST", "HOST:PORT", "[V6]:PORT", and port= where it stands alone. */
+static int discover_host(
+	struct api_request *rq, Parapet__FlashDiscover *fd, char host[64], struct err *e)
+{
+	const char *text = api_query(rq, "host"), *port = api_query(rq, "port");
+	bool bare_v6 = text && text[0] != '[' && strchr(text, ':') != strrchr(text, ':');
+	char both[100];
+	uint16_t p = 0;
+
+	if (!text)
+		return err_set(
+			e, -EINVAL, "flash", "host", "is needed; allowed: HOST or HOST:PORT");
+	snprintf(both, sizeof(both), bare_v6 ? "[%s]" : "%s", text);
+	if (strlen(text) > 90 || nvme_host_parse(both, strlen(both), host, &p) < 0)
+		return err_set(e, -EINVAL, "flash", "host",
+			"'%.80s' is no host; allowed: IPv4[:PORT] or [IPv6][:PORT], numeric, such "
+			"as "
+			"10.0.0.2",
+			text);
+	fd->host = host;
+	fd->has_port = p != 0;
+	fd->port = p;
+	if (!port)
+		return 0;
+	fd->has_port = true;
+	return port_of(port, &fd->port, e);
+}
+
+static int flash_discover(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__FlashDiscover fd = PARAPET__FLASH_DISCOVER__INIT;
+	const char *node, *transport = api_query(rq, "transport");
+	char host[64];
+	int rc = api_node(rq, &node, e);
+
+	if (!rc)
+		rc = discover_host(rq, &fd, host, e);
+	if (!rc && transport && strcmp(transport, "tcp") != 0 && strcmp(transport, "rdma") != 0)
+		rc = err_set(e, -EINVAL, "flash", "transport",
+			"'%.20s' is not known; allowed: tcp, rdma", transport);
+	fd.transport = (char *)transport;
+	req.op_case = PARAPET__REQUEST__OP_FLASH_DISCOVER;
+	req.flash_discover = &fd;
+	if (!rc)
+		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_DISCOVERY, out, e);
+	/* The card is there: it is the peer that is not. */
+	if (rc == -EHOSTUNREACH && e && !strncmp(e->object, "host ", 5))
+		rc = -ENOENT;
+	if (!rc)
+		json_object_set_new(*out, "node", json_string(node));
+	return rc;
+}
+
 const struct api_route api_flash_routes[] = {
+	{"GET", "/v1/flashes/discover", flash_discover},
 	{"POST", "/v1/flashes/fail", flash_fail},
 	{"POST", "/v1/flashes/return", flash_return},
 	{"POST", "/v1/flashes/replace", flash_replace},

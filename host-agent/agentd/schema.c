@@ -3,6 +3,7 @@
 
 #include "common/base/units.h"
 #include "common/base/util.h"
+#include "common/nvme/address.h"
 #include "common/policy/policy.h"
 
 #include <arpa/inet.h>
@@ -108,15 +109,18 @@ static int check_address(const char *text, const char *object, const char *field
 static int check_flash_address(
 	const char *text, const char *object, const char *field, struct err *e)
 {
-	static const char *const kinds[] = {
-		"file:/", "mem:", "fault:", "nvme+tcp://", "nvme+rdma://"};
+	static const char *const kinds[] = {"file:/", "mem:", "fault:"};
+	struct nvme_address peer;
+
+	if (nvme_address_is_remote(text))
+		return nvme_address_parse(text, &peer, object, field, e);
 
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
 		if (!strncmp(text, kinds[i], strlen(kinds[i])) && text[strlen(kinds[i])])
 			return 0;
 	return err_set(e, -EINVAL, object, field,
 		"'%.80s' is no flash address; allowed: file:/PATH, mem:SIZE, fault:..., "
-		"nvme+tcp://..., nvme+rdma://...",
+		"nvme+tcp://HOST[:PORT]/SUBNQN#NSID, nvme+rdma://...",
 		text);
 }
 
@@ -204,7 +208,8 @@ static const struct field node_fields[] = {
 };
 static const struct field flash_fields[] = {
 	{"node", FIELD_NAME, FIELD_KEY}, {"name", FIELD_NAME, FIELD_KEY},
-	{"address", FIELD_TEXT, FIELD_NEEDED | FIELD_FIXED, .check = check_flash_address},
+	{"address", FIELD_TEXT, FIELD_NEEDED | FIELD_FIXED, .max = NVME_ADDRESS_TEXT_MAX,
+		.check = check_flash_address},
 	{"domain", FIELD_NAME, FIELD_FIXED},
 	{"atomic_bytes", FIELD_SIZE, FIELD_FIXED, .max = 1u << 20},
 	{"block_bytes", FIELD_SIZE, FIELD_FIXED, .allowed = "512|4096"},
@@ -229,6 +234,7 @@ static const struct field pool_fields[] = {
 	{"scrub_interval_s", FIELD_TIME, 0, .max = 366u * 86400u},
 	{"rebuild_delay_s", FIELD_TIME, 0, .max = 86400},
 	{"auto_restore", FIELD_FLAG, 0},
+	{"auto_return", FIELD_FLAG, FIELD_ON},
 };
 static const struct field vm_fields[] = {
 	{"node", FIELD_NAME, FIELD_KEY},
@@ -307,13 +313,13 @@ static int wrong_type(const struct field *f, const char *object, const char *all
 static int check_text(const struct field *f, const json_t *v, const char *object, struct err *e)
 {
 	const char *s = json_string_value(v);
-	size_t len = json_string_length(v);
+	size_t len = json_string_length(v), max = f->max ? f->max : TEXT_MAX;
 
 	if (!s)
 		return wrong_type(f, object, "a text", e);
-	if (strlen(s) != len || len > TEXT_MAX || (!len && !(f->flags & FIELD_KEY)))
+	if (strlen(s) != len || len > max || (!len && !(f->flags & FIELD_KEY)))
 		return err_set(e, -EINVAL, object, f->name,
-			"the text is empty or too long; allowed: 1 to %d characters", TEXT_MAX);
+			"the text is empty or too long; allowed: 1 to %zu characters", max);
 	for (size_t i = 0; i < len; i++)
 		if (s[i] < ' ' || s[i] > '~' || strchr("\"\\", s[i]))
 			return err_set(e, -EINVAL, object, f->name,

@@ -53,8 +53,9 @@ int sync_undo(struct agent *a, struct store *s, const char *node, const struct s
 /* Keeps the reason why the card is not up to date with the node; NULL: it is. */
 void sync_note_problem(struct store *s, const char *node, const char *problem);
 
-/* Opens the node's pool on its card. force: although live stripes are lost; their blocks become media errors. */
-int sync_pool_open(struct agent *a, struct store *s, const char *node, bool force, struct err *e);
+/* Opens the node's pool on its card. force: although live stripes are lost; their blocks become media errors. take_over: from another card, which is off. */
+int sync_pool_open(struct agent *a, struct store *s, const char *node, bool force, bool take_over,
+	struct err *e);
 
 /* Flash leaves the pool, or gives its place to `by` (an object of noun flash; without "address" a member already). *out: {"removed",
  * "task", "lost"} as the card says. */
@@ -64,7 +65,7 @@ int sync_flash_replace(struct agent *a, const char *node, const char *name, cons
 	bool force, json_t **out, struct err *e);
 /* Opens a pool that this agent does not know yet from its members. */
 int sync_pool_import(struct agent *a, struct store *s, const char *node, const json_t *flashes,
-	bool force, struct err *e);
+	bool force, bool take_over, struct err *e);
 
 /* Deletes a device's volume on the card. */
 int sync_device_del(

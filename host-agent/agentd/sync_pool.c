@@ -95,7 +95,7 @@ static int pool_create(struct sync *y, const json_t *pool, struct flash_list *f)
 	return rc;
 }
 
-static int pool_open(struct sync *y, struct flash_list *f, bool force)
+static int pool_open(struct sync *y, struct flash_list *f, bool force, bool take_over)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__PoolOpen po = PARAPET__POOL_OPEN__INIT;
@@ -107,6 +107,7 @@ static int pool_open(struct sync *y, struct flash_list *f, bool force)
 	po.flashes = f->list;
 	po.n_flashes = f->n;
 	po.has_force = po.force = force;
+	po.has_take_over = po.take_over = take_over;
 	rc = sync_call(y, &req, &reply);
 	if (!rc)
 		rpc_msg_clear(&reply);
@@ -116,7 +117,7 @@ static int pool_open(struct sync *y, struct flash_list *f, bool force)
 /* 1: it does not open, which is a problem of its own. */
 static int pool_reopen(struct sync *y, struct flash_list *f)
 {
-	int rc = pool_open(y, f, false);
+	int rc = pool_open(y, f, false, false);
 
 	if (rc >= 0 || rc == -EHOSTUNREACH)
 		return rc;
@@ -140,6 +141,7 @@ static bool settings_differ(
 	const json_t *pool, const Parapet__PoolSettings *have, Parapet__PoolSettings *set)
 {
 	bool any = false, restore = flag_of(pool, "auto_restore");
+	bool come_back = !json_object_get(pool, "auto_return") || flag_of(pool, "auto_return");
 
 	parapet__pool_settings__init(set);
 	SETTING(set, pool, have, false, suspect_ms);
@@ -149,6 +151,11 @@ static bool settings_differ(
 	SETTING(set, pool, have, false, space_critical);
 	SETTING(set, pool, have, true, scrub_interval_s);
 	SETTING(set, pool, have, true, rebuild_delay_s);
+	/* Kept by the card; absent: on. */
+	if (come_back != (!have || !have->has_auto_return || have->auto_return)) {
+		set->has_auto_return = any = true;
+		set->auto_return = come_back;
+	}
 	if (json_object_get(pool, "auto_restore") &&
 		(!have || !have->has_auto_restore || have->auto_restore != restore)) {
 		set->has_auto_restore = any = true;
@@ -433,7 +440,8 @@ int sync_pool(struct sync *y, bool *ready)
 	return rc;
 }
 
-int sync_pool_open(struct agent *a, struct store *s, const char *node, bool force, struct err *e)
+int sync_pool_open(struct agent *a, struct store *s, const char *node, bool force, bool take_over,
+	struct err *e)
 {
 	struct sync y = {a, s, node, SYNC_PUSH, NULL, e};
 	struct flash_list f;
@@ -446,7 +454,7 @@ int sync_pool_open(struct agent *a, struct store *s, const char *node, bool forc
 	if (rc < 0)
 		err_set(e, rc, "pool", "", "out of memory");
 	if (!rc) {
-		rc = pool_open(&y, &f, force);
+		rc = pool_open(&y, &f, force, take_over);
 		flash_list_free(&f);
 	}
 	json_decref(flashes);
@@ -503,7 +511,7 @@ int sync_flash_replace(struct agent *a, const char *node, const char *name, cons
 }
 
 int sync_pool_import(struct agent *a, struct store *s, const char *node, const json_t *flashes,
-	bool force, struct err *e)
+	bool force, bool take_over, struct err *e)
 {
 	struct sync y = {a, s, node, SYNC_PUSH, NULL, e};
 	struct flash_list f;
@@ -511,7 +519,7 @@ int sync_pool_import(struct agent *a, struct store *s, const char *node, const j
 
 	if (rc < 0)
 		return err_set(e, rc, "pool", "", "out of memory");
-	rc = pool_open(&y, &f, force);
+	rc = pool_open(&y, &f, force, take_over);
 	flash_list_free(&f);
 	return rc;
 }

@@ -96,6 +96,8 @@ const char *cli_field(const struct cli_option *o, char *buf, size_t size);
 
 /* Sends the command's request and shows the answer. */
 int cli_request(struct cli *c, const struct cli_command *cmd);
+/* Shows an answer that has come; takes it over. */
+int cli_show(struct cli *c, const struct cli_command *cmd, long status, json_t *answer);
 int cli_complain(struct cli *c, const struct err *e, enum exit_code code);
 
 /* help.c */
@@ -112,6 +114,10 @@ int explain_run(struct cli *c, const struct cli_command *cmd);
 int vm_show_run(struct cli *c, const struct cli_command *cmd);
 int flash_show_run(struct cli *c, const struct cli_command *cmd);
 int flash_replace_run(struct cli *c, const struct cli_command *cmd);
+
+/* takeover.c */
+int pool_open_run(struct cli *c, const struct cli_command *cmd);
+int pool_import_run(struct cli *c, const struct cli_command *cmd);
 
 /* task.c */
 int task_watch_run(struct cli *c, const struct cli_command *cmd);

@@ -70,8 +70,11 @@ static const struct cli_option node_options[] = {
 	{NULL},
 };
 static const struct cli_option flash_options[] = {
-	{"address", "ADDRESS", "file:/PATH (file or block device), mem:SIZE, ..."},
-	{"domain", "NAME", "failure domain: what fails together [local]"},
+	{"address", "ADDRESS",
+		"file:/PATH (file or block device), mem:SIZE, 'nvme+tcp://HOST[:PORT]/NQN#NSID', "
+		"'nvme+rdma://...' (quoted: # begins a comment; several HOSTs with commas are "
+		"paths)"},
+	{"domain", "NAME", "failure domain: what fails together [a peer's first host, else local]"},
 	{"atomic", "SIZE", "largest write that power loss cannot tear [what the device says]",
 		"atomic_bytes"},
 	{"block", "SIZE", "logical block, 512 or 4096 [what the device says]", "block_bytes"},
@@ -91,8 +94,12 @@ static const struct cli_option flash_replace_options[] = {
 		OPT_FLAG},
 	{NULL},
 };
+static const struct cli_option flash_discover_options[] = {
+	{"transport", "NAME", "tcp or rdma [tcp]"},
+	{NULL},
+};
 static const struct cli_option flash_show_options[] = {
-	{"health", NULL, "state, reason, errors, latencies, wear", NULL, OPT_FLAG},
+	{"health", NULL, "by node: state, reason, errors, latencies, paths, wear", NULL, OPT_FLAG},
 	{NULL},
 };
 static const struct cli_option pool_code_options[] = {
@@ -111,11 +118,15 @@ static const struct cli_option pool_set_options[] = {
 		"scrub_interval_s"},
 	{"rebuild-delay", "TIME", "between a flash's failure and its rebuild", "rebuild_delay_s"},
 	{"auto-restore", "ON|OFF", "a lost data area is made again on other flash, unasked"},
+	{"auto-return", "ON|OFF",
+		"flash on a peer comes back by itself when the peer is reachable again [on]"},
 	{NULL},
 };
 static const struct cli_option pool_import_options[] = {
 	{"force", NULL, "although live data is lost: its blocks become media errors", NULL,
 		OPT_FLAG},
+	{"take-over", NULL, "the former owner is off: do not ask, and fence it where the flash can",
+		NULL, OPT_FLAG},
 	{NULL},
 };
 static const struct cli_option task_start_options[] = {
@@ -139,6 +150,10 @@ static const struct cli_option pool_create_options[] = {
 static const struct cli_option pool_open_options[] = {
 	{"force", NULL, "although live data is lost: its blocks become media errors", NULL,
 		OPT_FLAG},
+	{"take-over", NULL,
+		"another card has had it since, and is off: do not ask, and fence it where the "
+		"flash can",
+		NULL, OPT_FLAG},
 	{NULL},
 };
 static const struct cli_option vm_options[] = {
@@ -229,6 +244,7 @@ static const struct cli_argument name_arg[] = {{"NAME", "name"}, {NULL}};
 static const struct cli_argument name_arg_optional[] = {{"NAME", "name", true}, {NULL}};
 static const struct cli_argument vm_device_args[] = {{"VM", "vm"}, {"DEVICE", "path"}, {NULL}};
 static const struct cli_argument flash_replace_args[] = {{"OLD", "name"}, {"NEW", "by"}, {NULL}};
+static const struct cli_argument host_arg[] = {{"HOST[:PORT]", "host"}, {NULL}};
 static const struct cli_argument import_args[] = {
 	{"NAME=ADDRESS", "flashes", .many = true}, {NULL}};
 static const struct cli_argument task_arg[] = {{"ID", "id"}, {NULL}};
@@ -267,6 +283,11 @@ const struct cli_command cli_commands[] = {
 		render_change},
 	{"flash", "show", "list flash devices, what lies on them, how they are", name_arg_optional,
 		{flash_show_options}, NULL, NULL, NULL, NULL, flash_show_run},
+	{"flash", "discover", "ask a peer which namespaces it offers, as the card sees it",
+		host_arg, {flash_discover_options}, "GET", "/v1/flashes/discover", NULL,
+		render_discovery, NULL,
+		"HOST is numeric, PORT that of a discovery controller (8009, then 4420). The "
+		"addresses that are shown go to 'flash add --address' and into YAML, quoted."},
 	{"flash", "remove", "drain a flash device and take it out of the pool", name_arg,
 		{flash_remove_options}, "DELETE", "/v1/flashes", NULL, render_change, NULL,
 		"Refused where what it holds could not be kept; the complaint names what. Before "
@@ -286,11 +307,12 @@ const struct cli_command cli_commands[] = {
 		{pool_code_options, pool_create_options, pool_set_options}, "POST", "/v1/pools",
 		NULL, render_change},
 	{"pool", "open", "open a pool that the card did not open by itself", NULL,
-		{pool_open_options}, "POST", "/v1/pools/open", NULL, render_pool_open},
+		{pool_open_options}, NULL, NULL, NULL, NULL, pool_open_run},
 	{"pool", "import", "take over a pool from its flash devices, on this node", import_args,
-		{pool_import_options}, "POST", "/v1/pools/import", NULL, render_pool_import, NULL,
+		{pool_import_options}, NULL, NULL, NULL, NULL, pool_import_run,
 		"Names every member that is there: f0=file:/srv/f0 ... The former owner must be "
-		"off: it is fenced as soon as it looks."},
+		"off: on a terminal this is asked, otherwise --take-over says so. Flash with "
+		"reservations keeps it out; elsewhere it is fenced as soon as it looks."},
 	{"pool", "checkpoint", "write a checkpoint now", NULL, {NULL}, "POST",
 		"/v1/pools/checkpoint", NULL, render_pool_open},
 	{"pool", "set", "change the pool; an empty value ('') goes back to the default", NULL,

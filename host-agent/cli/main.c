@@ -122,21 +122,11 @@ static json_t *take_query(json_t *request)
 	return query;
 }
 
-int cli_request(struct cli *c, const struct cli_command *cmd)
+int cli_show(struct cli *c, const struct cli_command *cmd, long status, json_t *answer)
 {
-	bool body = !strcmp(cmd->method, "POST") || !strcmp(cmd->method, "PATCH");
-	json_t *query = body ? take_query(c->request) : as_query(c->request);
-	json_t *answer = NULL, *error;
-	struct err e = {0};
-	long status = 0;
-	int rc;
+	json_t *error = json_object_get(answer, "error");
+	int rc = EXIT_OK;
 
-	rc = http_call(c->socket, cmd->method, cmd->path, query, body ? c->request : NULL, &status,
-		&answer, &e);
-	json_decref(query);
-	if (rc < 0)
-		return cli_complain(c, &e, rc == -ECONNREFUSED ? EXIT_NO_AGENT : EXIT_FAILED);
-	error = json_object_get(answer, "error");
 	if (status != 200 || error) {
 		show_error(c, error);
 		rc = exit_of(error, status);
@@ -148,6 +138,23 @@ int cli_request(struct cli *c, const struct cli_command *cmd)
 	}
 	json_decref(answer);
 	return rc;
+}
+
+int cli_request(struct cli *c, const struct cli_command *cmd)
+{
+	bool body = !strcmp(cmd->method, "POST") || !strcmp(cmd->method, "PATCH");
+	json_t *query = body ? take_query(c->request) : as_query(c->request);
+	json_t *answer = NULL;
+	struct err e = {0};
+	long status = 0;
+	int rc;
+
+	rc = http_call(c->socket, cmd->method, cmd->path, query, body ? c->request : NULL, &status,
+		&answer, &e);
+	json_decref(query);
+	if (rc < 0)
+		return cli_complain(c, &e, rc == -ECONNREFUSED ? EXIT_NO_AGENT : EXIT_FAILED);
+	return cli_show(c, cmd, status, answer);
 }
 
 /* ---- words ----------------------------------------------------------------------------------------------------------- */

@@ -161,52 +161,26 @@ void render_flash_return(struct cli *c, const json_t *a)
 	show_task_hints(json_object_get(a, "tasks"));
 }
 
-/* "name=value" of a list of named numbers, one line each, with the units in their names. */
-static void show_named(const json_t *list, const char *indent)
-{
-	json_t *o;
-	size_t i;
-
-	json_array_foreach((json_t *)list, i, o)
-	{
-		out_line("%s%-24s %lld", indent, out_string(o, "name"), out_number(o, "value"));
-	}
-}
-
-void render_flash_health(struct cli *c, const json_t *a)
-{
-	static const struct out_column facts[] = {{"  address", "address"}, {"  domain", "domain"},
-		{"  state", "card.state"}, {"  reason", "card.reason"}, {"  change", "change"},
-		{"  size", "card.size_bytes", OUT_BYTES}, {"  free", "card.free_bytes", OUT_BYTES},
-		{"  errors", "card.errors"}, {NULL}};
-	json_t *o;
-	size_t i;
-
-	if (!json_array_size(items_of(a)))
-		puts("no flash; add some with: parapet flash add NAME --address file:/PATH");
-	json_array_foreach((json_t *)items_of(a), i, o)
-	{
-		out_line("flash %s", out_string(o, "name"));
-		out_facts(facts, o);
-		show_named(out_value(o, "card.health"), "  ");
-	}
-}
-
 /* What the pool can lose now. */
 static void show_survival(const json_t *p)
 {
-	char bytes[32];
+	char bytes[512];
 	json_t *o;
 	size_t i;
 
 	json_array_foreach(json_object_get(p, "survival"), i, o)
 	{
-		long long n = out_number(o, "devices");
+		long long n = out_number(o, "devices"), nodes = out_number(o, "nodes");
 
-		out_line("%s data (%s) survives the loss of %lld more flash device%s",
+		out_line("%s data (%s) survives the loss of %lld more flash device%s, or of %lld "
+			 "more node%s",
 			out_string(o, "what"),
 			out_text(json_object_get(o, "bytes"), OUT_BYTES, bytes, sizeof(bytes)), n,
-			n == 1 ? "" : "s");
+			n == 1 ? "" : "s", nodes, nodes == 1 ? "" : "s");
+		if (json_array_size(json_object_get(o, "fatal_nodes")))
+			out_line("  the loss of one of these nodes would be too much now: %s",
+				out_text(json_object_get(o, "fatal_nodes"), OUT_LIST, bytes,
+					sizeof(bytes)));
 	}
 }
 
@@ -244,17 +218,17 @@ static void show_recovery(const json_t *p)
 			out_number(r, "percent"));
 	else if (json_array_size(json_object_get(r, "figures"))) {
 		puts("last recovery:");
-		show_named(json_object_get(r, "figures"), "  ");
+		out_named(json_object_get(r, "figures"), "  ");
 	}
 }
 
 static void show_pool(const json_t *p)
 {
 	static const struct out_column facts[] = {{"state", "state"}, {"reason", "reason"},
-		{"uuid", "uuid"}, {"epoch", "epoch"}, {"survives", "survives"},
-		{"size", "size_bytes", OUT_BYTES}, {"free", "free_bytes", OUT_BYTES},
-		{"log free", "log_free_bytes", OUT_BYTES}, {"segment", "segment_bytes", OUT_BYTES},
-		{NULL}};
+		{"uuid", "uuid"}, {"epoch", "epoch"}, {"survives (flash devices)", "survives"},
+		{"survives (nodes)", "survives_nodes"}, {"size", "size_bytes", OUT_BYTES},
+		{"free", "free_bytes", OUT_BYTES}, {"log free", "log_free_bytes", OUT_BYTES},
+		{"segment", "segment_bytes", OUT_BYTES}, {NULL}};
 	json_t *o;
 	size_t i;
 
@@ -537,7 +511,9 @@ static void show_card(const json_t *card)
 {
 	static const struct out_column facts[] = {{"firmware", "program_version"},
 		{"up (s)", "uptime_s"}, {"reception", "reception"}, {"pool", "pool.state"},
-		{"code k", "pool.k"}, {"code m", "pool.m"}, {"survives", "pool.survives"},
+		{"code k", "pool.k"}, {"code m", "pool.m"},
+		{"survives (flash devices)", "pool.survives"},
+		{"survives (nodes)", "pool.survives_nodes"},
 		{"pool size", "pool.size_bytes", OUT_BYTES},
 		{"pool free", "pool.free_bytes", OUT_BYTES},
 		{"log free", "pool.log_free_bytes", OUT_BYTES}, {NULL}};
@@ -562,6 +538,7 @@ static void show_card(const json_t *card)
 	show_lines("warning", json_object_get(card, "warnings"));
 	if (json_array_size(json_object_get(card, "vms")))
 		out_table(vms, json_object_get(card, "vms"), "");
+	out_nodes(json_object_get(card, "pool"));
 	if (json_array_size(out_value(card, "pool.flashes"))) {
 		puts("written since start, per flash:");
 		out_table(flashes, out_value(card, "pool.flashes"), "");

@@ -9,6 +9,9 @@ void render_change(struct cli *c, const json_t *a);
 void render_nodes(struct cli *c, const json_t *a);
 void render_flashes(struct cli *c, const json_t *a);
 void render_flash_health(struct cli *c, const json_t *a);
+void render_discovery(struct cli *c, const json_t *a);
+void out_named(const json_t *list, const char *indent); /* [{name, value}], a line each */
+void out_nodes(const json_t *pool); /* its nodes, each with its flash */
 void render_flash_return(struct cli *c, const json_t *a);
 void render_pool_import(struct cli *c, const json_t *a);
 void render_tasks(struct cli *c, const json_t *a);

@@ -54,11 +54,23 @@ import f0=file:$dir/empty >/dev/null
 like "$(cat "$dir/err")" "superblock|no pool|not.*pool" "an empty device is no pool"
 
 # too few of them
-like "$(import "${all[@]:0:1}")" "^[15]$" "one of four for 2+1 is refused"
+like "$(import --take-over "${all[@]:0:1}")" "^[15]$" "one of four for 2+1 is refused"
 like "$(cat "$dir/err")" "f1, f2, f3" "and those that are missing are named"
 
 # one is missing: that is what the parity is for
-t "three of four are taken over" p pool import --node n2 "${all[@]:0:3}"
+is "$(import "${all[@]:0:3}")" 5 "its last owner is another card: nobody has said that it is off"
+like "$(cat "$dir/err")" "last owner is card .*--take-over" "the reason, and what is allowed"
+is "$(j '.error.code' pool import --node n2 "${all[@]:0:3}")" EOWNERDEAD "programs are told, too"
+is "$(j '.items | length' flash show --node n2)" 0 "nothing was kept of it"
+on_terminal() { # ANSWER
+	printf '%s\n' "$1" | timeout 60 script -qec "'$BIN/parapet' pool import --node n2 ${all[*]:0:3}" /dev/null >"$dir/out" 2>&1
+}
+on_terminal no
+is $? 5 "on a terminal it is asked: no"
+like "$(cat "$dir/out")" "Is the former owner off" "with what is at stake"
+is "$(j '.items[0].card.pool.state' status --node n2)" none "and nothing is opened"
+on_terminal yes
+ok $? "three of four are taken over: yes"
 is "$(j '[.items[].name] | sort | join(",")' flash show --node n2)" f0,f1,f2,f3 "all four are known, from the pool itself"
 is "$(j '.items[] | select(.name == "f3") | .card.state' flash show --node n2)" missing "one is missing"
 is "$(j '.items[0] | "\(.ec) \(.card.state)"' pool show --node n2)" "2+1 degraded" "the pool has its code, and is degraded"
@@ -74,6 +86,18 @@ wait_until sh -c "'$BIN/parapet' --json status --node n2 | jq -e '.items[0].card
 ok $? "the other card remembers it"
 wait_until io verify web1 2 --bs 64k --offset 4M --size 4M --seed 7
 ok $? "with its bytes"
+
+# the former owner comes back when the new one is off: it does not take the pool back by itself
+kill -9 $second
+wait $second 2>/dev/null
+start_dpu
+wait_until sh -c "'$BIN/parapet' --json status --node n1 | jq -e '.items[0].card.pool.state == \"failed\"'"
+ok $? "the former owner does not open what another card has had since"
+like "$(j '.items[0].card.pool.reason' status --node n1)" "last owner is card .*--take-over" "and says why"
+kill_dpu TERM
+start_second
+wait_until io verify web1 2 --bs 64k --offset 4M --size 4M --seed 7
+ok $? "the new owner has it again"
 
 # the former owner comes back: it is refused while the new one has it
 start_dpu

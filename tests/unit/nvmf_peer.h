@@ -73,13 +73,19 @@ struct peer_cfg {
 	bool success; /* C2HData with SUCCESS in place of a response */
 	uint16_t max_queues; /* 0: 8 */
 	uint64_t seed;
-	struct peer_ns *ns; /* NULL: its own */
+	struct peer_ns *ns; /* NULL: its own, of nblocks (0: PEER_BLOCKS) */
+	uint32_t nblocks;
 	bool reservations;
 	bool ana; /* reports asymmetric access */
 	enum nvme_ana_state ana_state; /* 0: optimized */
 	uint16_t kas, cqt; /* of Identify: 100 ms, ms */
 	bool aborts_nothing; /* Abort is answered: not aborted */
 	bool no_namespace; /* it has none now: Invalid Namespace */
+	/* Fills len bytes at off of the discovery log; NULL: six records of its own. */
+	void (*log_fn)(void *arg, uint64_t off, uint8_t *buf, uint32_t len);
+	/* Fills the list of namespaces above `after`; each has the format of the first. NULL: there is one. */
+	void (*list_fn)(void *arg, uint32_t after, le32 *list);
+	void *fn_arg;
 };
 
 enum peer_hold {

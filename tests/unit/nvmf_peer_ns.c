@@ -6,20 +6,21 @@
 
 #include "common/base/util.h"
 
-int peer_ns_open(struct peer_ns **out)
+int peer_ns_open(uint32_t nblocks, struct peer_ns **out)
 {
 	static uint8_t serial;
 	struct peer_ns *ns = calloc(1, sizeof(*ns));
 
 	if (!ns)
 		return -ENOMEM;
-	ns->mem = calloc(PEER_BLOCKS, PEER_BLOCK);
+	nblocks = nblocks ? nblocks : PEER_BLOCKS;
+	ns->mem = calloc(nblocks, PEER_BLOCK);
 	if (!ns->mem) {
 		free(ns);
 		return -ENOMEM;
 	}
 	ns->refs = 1;
-	ns->nblocks = PEER_BLOCKS;
+	ns->nblocks = nblocks;
 	memset(ns->nguid, 0x5a, sizeof(ns->nguid));
 	ns->nguid[15] = ++serial;
 	*out = ns;

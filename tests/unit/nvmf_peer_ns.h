@@ -3,7 +3,7 @@
  * The namespace behind scripted peers (nvmf_peer.h): memory and reservations, which several peers, that is paths, may share. Reservations are those of
  * the specification, all six types; hosts are told apart by their 16-byte identifiers. Thread: the shard's.
  *
- *	peer_ns_open(&ns);  cfg_a.ns = cfg_b.ns = ns;  peer_open(...) twice;  peer_ns_put(ns)
+ *	peer_ns_open(0, &ns);  cfg_a.ns = cfg_b.ns = ns;  peer_open(...) twice;  peer_ns_put(ns)
  */
 #ifndef TESTS_UNIT_NVMF_PEER_NS_H
 #define TESTS_UNIT_NVMF_PEER_NS_H
@@ -25,7 +25,7 @@ struct peer_ns {
 	uint32_t refs;
 	uint64_t nblocks; /* may be made smaller by a test */
 	uint8_t nguid[16];
-	uint8_t *mem; /* PEER_BLOCKS blocks */
+	uint8_t *mem; /* of the blocks it was opened with */
 	uint32_t gen;
 	enum nvme_resv_type type;
 	bool ptpl;
@@ -35,7 +35,7 @@ struct peer_ns {
 	uint32_t nwrites; /* carried out, write zeroes included */
 };
 
-int peer_ns_open(struct peer_ns **out);
+int peer_ns_open(uint32_t nblocks, struct peer_ns **out); /* 0: PEER_BLOCKS */
 struct peer_ns *peer_ns_get(struct peer_ns *ns);
 void peer_ns_put(struct peer_ns *ns);
 

@@ -34,7 +34,7 @@ static int setup(void **state)
 	memset(peers, 0, sizeof(peers));
 	if (shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = 1}, &sh) < 0)
 		return -1;
-	return peer_ns_open(&ns);
+	return peer_ns_open(0, &ns);
 }
 
 static int teardown(void **state)

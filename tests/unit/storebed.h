@@ -27,6 +27,7 @@ enum { SB_DEVS = 16, SB_BLOCK = 4096, SB_RUN = 64, SB_VOLS = 8 };
 struct sb_cfg {
 	unsigned int ndevs, k, m;
 	uint32_t dev_mib; /* 0: 24 */
+	unsigned int per_node; /* devices of a failure domain, by their numbers; 0: 1 */
 	bool volatile_cache, allow_data_device, manual_checkpoints;
 };
 
@@ -78,7 +79,7 @@ static inline unsigned int sb_members(struct pool_member *mem)
 		if (sb.away >> d & 1)
 			continue;
 		snprintf(mem[n].name, sizeof(mem[n].name), "f%u", d);
-		snprintf(mem[n].domain, sizeof(mem[n].domain), "n%u", d);
+		snprintf(mem[n].domain, sizeof(mem[n].domain), "n%u", d / MAX(sb.cfg.per_node, 1u));
 		mem[n++].flash = sb_flash(d);
 	}
 	return n;
