@@ -108,6 +108,7 @@ static int connect_target(struct engine *e, struct err *err)
 {
 	const struct opts *o = e->o;
 	struct nvmf_cfg cfg = {
+		.transport = o->transport,
 		.host = o->host,
 		.port = o->port,
 		.subnqn = o->nqn,
