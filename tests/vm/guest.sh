@@ -15,13 +15,12 @@
 #	guest_kill                            as a power cut; guest_start boots it again
 #	guest_stop                            for a guest that only serves: asks it to end (guest_asked in the guest), and collects
 #	guest_use NAME                        with several guests: the one that is meant from now on
-#	own_network COMMAND...                first thing of a test: goes on in a network namespace of its own, with nothing but lo in it; what
-#	                                      runs there goes nowhere, and it vanishes with its processes
 #
 # In the guest: result RC TEXT (one check), note TEXT, shot KEY [VALUE] (tells the host), guest_asked WORD (the host wrote it: guest_tell WORD),
 # finish. A guest that exports flash devices: target.sh.
 
 . tests/lib/procs.sh
+. tests/lib/netns.sh
 GUEST_CACHE=${GUEST_CACHE:-${XDG_CACHE_HOME:-/var/cache}/parapet/guest}
 guest_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -75,13 +74,6 @@ guest_need() {
 	flock 8
 	guest_kernel || skip_all "Debian's kernel package cannot be downloaded"
 	flock -u 8
-}
-
-own_network() { # "$0" "$@"
-	[ -z "${GUEST_OWN_NET:-}" ] || { ip link set lo up; return; }
-	[ "$(id -u)" = 0 ] || skip_all "needs root: a network namespace"
-	unshare --net true 2>/dev/null || skip_all "a network namespace cannot be made"
-	GUEST_OWN_NET=1 exec unshare --net "$@"
 }
 
 declare -A GUEST_PIDS=()
