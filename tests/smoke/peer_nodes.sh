@@ -61,7 +61,9 @@ for n in 1 2 3; do
 	done
 done
 node_connected
-t "a pool of three nodes with two devices each" p pool create --ec 4+2 --segment 1M --same-flash
+p pool create --ec 4+2 --segment 1M --same-flash >"$dir/out" 2>&1
+ok $? "a pool of three nodes with two devices each"
+[ $tap_bad = 0 ] || bail "$(cat "$dir/out")"
 vm_add web1 1 --data-flash a0
 p device add web1 /dev/ecpool0 --size 32M --layout fragments >/dev/null
 vm_add web2 2 --data-flash a1

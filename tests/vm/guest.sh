@@ -13,10 +13,11 @@
 #	guest_boot SECONDS QEMU-OPTIONS...    builds, boots, waits; its RESULT lines become TAP; the log is $GUEST_DIR/console
 #	guest_start / guest_wait              the same in two halves, for tests that do things meanwhile
 #	guest_kill                            as a power cut; guest_start boots it again
-#	guest_stop                            for a guest that only serves: asks it to end (guest_asked in the guest), and collects
+#	guest_does COMMAND...                 a guest that serves (target_serve in it) does it; its exit status
+#	guest_stop                            ends such a guest, and collects
 #	guest_use NAME                        with several guests: the one that is meant from now on
 #
-# In the guest: result RC TEXT (one check), note TEXT, shot KEY [VALUE] (tells the host), guest_asked WORD (the host wrote it: guest_tell WORD),
+# In the guest: result RC TEXT (one check), note TEXT, shot KEY [VALUE] (tells the host), guest_asked (the next line of the host: guest_tell),
 # finish. A guest that exports flash devices: target.sh.
 
 . tests/lib/procs.sh
@@ -177,6 +178,7 @@ guest_start() { # SECONDS QEMU-OPTIONS...; GUEST_WRAP: words before qemu (ip net
 	shift
 	guest_pack
 	: >"$GUEST_DIR/results"
+	GUEST_DID[$GUEST_NAME]=0
 	rm -f "$GUEST_DIR/ask.in" "$GUEST_DIR/ask.out"
 	mkfifo "$GUEST_DIR/ask.in" "$GUEST_DIR/ask.out"
 	# shellcheck disable=SC2086
@@ -201,6 +203,13 @@ guest_kill() {
 
 guest_tell() { # WORD: to a guest that runs
 	kill -0 "$GUEST_PID" 2>/dev/null && timeout 5 sh -c 'echo "$1" >"$2"' - "$1" "$GUEST_DIR/ask.in"
+}
+
+declare -A GUEST_DID=()
+guest_does() { # COMMAND...: a guest in target_serve does it; its answer is ours
+	GUEST_DID[$GUEST_NAME]=$((${GUEST_DID[$GUEST_NAME]:-0} + 1))
+	guest_tell "$*" && guest_wait_said "did-${GUEST_DID[$GUEST_NAME]}" 20 &&
+		grep -aq "^SHOT did-${GUEST_DID[$GUEST_NAME]} 0" "$GUEST_DIR/results"
 }
 
 guest_stop() {

@@ -13,7 +13,7 @@
 nvmet=/sys/kernel/config/nvmet
 
 target_begin() { # [rdma]
-	modprobe -a configfs nvmet nvmet-tcp || return 1
+	modprobe -a configfs crc32c_generic nvmet nvmet-tcp || return 1
 	modprobe null_blk nr_devices=0 || return 1
 	if [ "${1:-}" = rdma ]; then
 		modprobe -a crc32_generic rdma_rxe rdma_ucm ib_uverbs nvmet-rdma || return 1
@@ -69,6 +69,12 @@ target_export() { # PORT NQN
 
 target_withdraw() { # PORT NQN
 	rm "$nvmet/ports/$1/subsystems/$2"
+}
+
+# Commands a disk has carried out, to the host: SHOT NAME-stat READS WRITES DISCARDS FLUSHES
+target_stat() { # NAME
+	set -- "$1" $(cat "/sys/class/block/$1/stat" 2>/dev/null || cat "/sys/class/block/nullb$(cat "/sys/kernel/config/nullb/$1/index")/stat")
+	shot "$1-stat $2 $6 ${13} ${17}"
 }
 
 # Serves until the host writes "end". Words of the host: "COMMAND ARGUMENT..." of the functions above; each is answered by a
