@@ -15,7 +15,7 @@ node_start() { # NAME N
 	for t in 0 1; do
 		# shellcheck disable=SC2046
 		tp_spawn "target-$1$t" "$dir/target-$1$t.log" ip netns exec "$(peer_ns "$1")" "$BIN/nvme/memtarget" \
-			-a "10.77.$2.2" -p $((4420 + t)) -n "nqn.2026-11.io.parapet:$1$t" -s 160 \
+			-a "10.77.$2.2" -p $((4420 + t)) -n "nqn.2026-11.io.parapet:$1$t" -s 384 \
 			$([ $t = 1 ] && echo -c) -f "$dir/$1$t.1" -f "$dir/$1$t.2"
 		tp_wait 10 grep -q ready "$dir/target-$1$t.log" || bail "target $1$t does not start: $(cat "$dir/target-$1$t.log")"
 	done
