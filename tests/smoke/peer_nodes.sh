@@ -37,12 +37,12 @@ all_have_state() { # STATE FLASH...
 	shift
 	for f; do flash_has_state "$f" "$want" || return 1; done
 }
-none_failed() { [ "$(j '[.items[] | select((.card.state // .state) | IN("failed", "missing"))] | length' flash show)" = 0 ]; }
+never_failed() { # FLASH...: since the card started
+	local f
+	for f; do ! grep -q "flash-failed: flash $f:" "$dir/dpu.log" || return 1; done
+}
 card_says() { j ".items[0].card.$1" pool show; } # FIELD
 pool_whole() { [ "$(card_says state)" = online ] && [ "$(j '[.items[] | select(.state == "running" or .state == "waiting")] | length' task show)" = 0 ]; }
-patience() { # SECONDS COMMAND...
-	tp_wait "$@"
-}
 
 for n in 1 2 3; do
 	peer_add "${nodes[n - 1]}" $n || skip_all "a network namespace with a cable cannot be made"
@@ -73,7 +73,7 @@ p ec set web2 --ec 1 >/dev/null
 t "two VMs, one with a full copy on node a" in_sync
 t "written and read back" io write web1 1 --size 16M --bs 64k --verify --flush
 t "the other one, too" io write web2 2 --size 16M --bs mixed --verify --flush
-is "$(card_says survives)" 2 "the pool survives the loss of two devices"
+is "$(card_says survives) $(card_says survives_nodes)" "2 1" "the pool survives the loss of two devices, or of a node"
 
 # ---- weather --------------------------------------------------------------------------------------------------------
 load_start web1 1 --size 32M --bs 64k --depth 8 --random --seed 11
@@ -85,10 +85,14 @@ for round in 1 2; do
 	peer_link b up
 	sleep 4
 done
-t "a cable that is out for three seconds, twice, costs no device" none_failed
+t "a cable that is out for three seconds, twice, costs no device" never_failed a0 a1 b0 c0 c1
 t "web1 saw no error, and all of it is right" load_end web1
 t "neither did web2" load_end web2
-t "the pool is whole" patience 30 pool_whole
+# b1 has a volatile cache: had its target restarted, what was in it would be gone, and the connection is all that could tell. So it may
+# have to be checked, and comes back by itself.
+# shellcheck disable=SC2046
+t "all devices are there" tp_wait 30 all_have_state healthy $(flash_of a) $(flash_of b) $(flash_of c)
+t "the pool is whole" tp_wait 30 pool_whole
 
 # ---- a node dies ----------------------------------------------------------------------------------------------------
 load_start web1 1 --size 32M --bs 64k --depth 8 --random --seed 21
@@ -96,25 +100,23 @@ load_start web2 2 --size 32M --bs mixed --depth 8 --random --seed 22
 sleep 1
 node_kill a
 # shellcheck disable=SC2046
-t "node a dies: both its devices are given up" patience 30 all_have_state failed $(flash_of a)
+t "node a dies: both its devices are given up" tp_wait 30 all_have_state failed $(flash_of a)
 sleep 1
 t "web1 writes on" load_runs web1
 t "web2, whose copy was there, too" load_runs web2
 is "$(card_says state)" degraded "the pool says that it is degraded"
+is "$(card_says 'nodes[] | select(.name == "a") | .state')" lost "... and which node is lost"
 t "web1 saw no error, and all of it is right" load_end web1
 t "neither did web2" load_end web2
 
 # ---- and comes back -------------------------------------------------------------------------------------------------
 load_start web1 1 --size 32M --bs 64k --depth 4 --random --seed 31
 node_back a 1
-for f in $(flash_of a); do
-	patience 10 flash_has_state "$f" healthy || patience 10 p flash return "$f"
-done
 # shellcheck disable=SC2046
-t "node a comes back" patience 30 all_have_state healthy $(flash_of a)
-t "what was written without it is made whole again" patience 60 pool_whole
+t "node a comes back by itself" tp_wait 30 all_have_state healthy $(flash_of a)
+t "what was written without it is made whole again" tp_wait 60 pool_whole
 t "web1 saw nothing of it" load_end web1
-is "$(card_says survives)" 2 "the pool survives two devices again"
+is "$(card_says survives_nodes)" 1 "the pool survives a node again"
 
 # ---- another one dies -----------------------------------------------------------------------------------------------
 load_start web1 1 --size 32M --bs 64k --depth 8 --random --seed 41
@@ -122,7 +124,7 @@ load_start web2 2 --size 32M --bs mixed --depth 8 --random --seed 42
 sleep 1
 node_kill c
 # shellcheck disable=SC2046
-t "node c dies" patience 30 all_have_state failed $(flash_of c)
+t "node c dies" tp_wait 30 all_have_state failed $(flash_of c)
 t "web1 saw no error, and all of it is right" load_end web1
 t "neither did web2" load_end web2
 kill_dpu 9
@@ -133,5 +135,6 @@ t "of web2, too" io read web2 2 --size 32M --bs 64k
 t "and writes" io write web1 1 --size 16M --bs 64k --seed 51 --verify --flush
 kill_dpu TERM
 is "$dpu_rc" 0 "the card ends cleanly"
+cp $dir/dpu.log /tmp/dpu-peers.log
 echo "# $((SECONDS - start)) s"
 done_testing
