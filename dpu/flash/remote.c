@@ -357,6 +357,8 @@ static void part_done(struct nvmf_dev_io *io)
 	if (p->bounce && s->io->op == FLASH_READ && io->result == NVMF_DEV_OK)
 		bounce_copy(s->io, p->at_iov, p->at_off, p->bounce, r->unit);
 	s->status = MAX(s->status, status_of(io->result));
+	if (io->result == NVMF_DEV_GONE)
+		flash_abandon(&r->f); /* it has to be opened anew */
 	s->parts--;
 	part_put(p);
 	if (s->status != FLASH_OK)
