@@ -26,7 +26,7 @@ ok $? "the guest exports its devices"
 
 none_failed() { [ "$(j '[.items[] | select((.card.state // .state) | IN("failed", "missing"))] | length' flash show)" = 0 ]; }
 card_says() { j ".items[0].card.$1" pool show; } # FIELD
-pool_whole() { [ "$(card_says state)" = online ] && [ "$(j '[.items[] | select(.state == "running" or .state == "waiting")] | length' task show)" = 0 ]; }
+pool_whole() { [ "$(card_says state)" = online ] && [ "$(j '[.tasks[]? | select((.state == "running" or .state == "waiting") and .reason != "clean")] | length' task show)" = 0 ]; }
 direct() { # COMMAND OPTIONS...: our initiator against the namespace that nobody has
 	timeout 60 "$BIN/parapet-io" "$1" --addr $PEER:4420 --nqn $NQN --nsid 7 "${@:2}" >"$dir/io.out" 2>&1 || {
 		sed 's/^/# io: /' "$dir/io.out"
