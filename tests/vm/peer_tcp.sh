@@ -72,6 +72,7 @@ t "... its device fails" tp_wait 30 flash_has_state p3 failed
 t "the VM writes on" load_runs web1
 t "it is there again" guest_does target_toggle $NQN 3 1
 tp_wait 10 flash_has_state p3 healthy || tp_wait 10 p flash return p3
+p flash return p3; cat "$dir/err"
 t "... and comes back" tp_wait 30 flash_has_state p3 healthy
 t "the pool is made whole" tp_wait 60 pool_whole
 
@@ -97,5 +98,6 @@ t "and writes" io write web1 1 --size 8M --bs 64k --seed 21 --verify --flush
 kill_dpu TERM
 is "$dpu_rc" 0 "the card ends cleanly"
 guest_stop
+cp $dir/dpu.log /tmp/dpu-pt.log; cp $GUEST_DIR/results /tmp/pt.results; cp $GUEST_DIR/console /tmp/pt.console
 echo "# $((SECONDS - start)) s"
 done_testing
