@@ -1,5 +1,11 @@
-# In the guest: the card, its agent and a pool on the namespaces 1 to 5 of $TARGET_ADDR, $NQN; a VM over kernel sockets that writes.
-note "firmware at $(cut -d' ' -f1 /proc/uptime) s"
+# In the guest: the card, its agent, a pool and a VM over kernel sockets. Put it behind target.sh.
+#
+#	card_up                        card and agent; the card knows itself as n1
+#	pool_up EC NAME=ADDRESS...     a pool of these, each a failure domain of its own but those of one peer; a VM on it
+#	vm_io NAME COMMAND OPTIONS...  parapet-io of the VM; its JSON is /tmp/NAME.json
+#	vm_load NAME OPTIONS... / vm_load_end NAME    the same in the background, checked, without a second try
+#	flash_all FILTER               a check over all devices of "flash show": the filter gives true for each
+#	card_kill                      as a crash; card_start starts it again
 export PARAPET_AGENT=/run/agent.sock
 p() { parapet "$@"; }
 j() { # FILTER ARGUMENTS...
@@ -31,26 +37,46 @@ vm_io() { # NAME COMMAND OPTIONS...
 		return 1
 	}
 }
-none_failed() { [ "$(j '[.items[] | select((.card.state // .state) | IN("failed", "missing"))] | length' flash show)" = 0 ]; }
-mkdir -p /run/state
-card_start
-result $? "the card starts"
-parapet-agent --api $PARAPET_AGENT --store /run/agent.db >/tmp/agent.log 2>&1 &
-until_true 20 test -S $PARAPET_AGENT
-p node add n1 --address unix:/run/card.sock >/dev/null
-for i in 1 2 3 4 5; do
-	p flash add f$i --address "nvme+rdma://$TARGET_ADDR/$NQN#$i" --domain d$i >/dev/null
-done
-until_true 20 sh -c "parapet --json status | jq -e '.items[0].connected'"
-p pool create --ec ${EC:-2+1} --segment 1M >/tmp/pool.log 2>&1
-pool=$?
-cat /tmp/pool.log
-result $pool "a pool ${EC:-2+1} of five devices behind nvme+rdma"
-p vm add web1 --listen 127.0.0.1:4501 --nqn nqn.2026-01.test:web1 --data-flash f1 >/dev/null
-p device add web1 /dev/ecpool0 --size 16M --layout fragments >/dev/null
-p ec set web1 --ec 1 >/dev/null
-until_true 30 sh -c "parapet --json status | jq -e '.items[0].state == \"in-sync\"'"
-result $? "and a VM on it"
-vm_io first write --size 8M --bs 64k --depth 16 --verify --flush
-result $? "the VM writes 64 KiB blocks and reads them back"
-note "first: $(jq -c '{MB_per_s: (.mb_per_s * 10 | floor / 10), ops}' /tmp/first.json)"
+load_end_with() { # PID
+	kill -INT "$1" 2>/dev/null
+	wait "$1"
+}
+vm_load() {
+	load_name=$1
+	shift
+	parapet-io write --addr 127.0.0.1:4501 --nqn nqn.2026-01.test:web1 --mix --time-limit 3600 --verify --json "$@" \
+		>"/tmp/$load_name.json" 2>/tmp/load.err &
+	load=$!
+}
+vm_load_end() {
+	load_end_with $load
+	load_rc=$?
+	note "$1: $(jq -c '{ops, mixed_reads, checked_sectors, mismatches, statuses, max_ms: (.latency_us.max / 1000 | floor)}' "/tmp/$1.json")"
+	return $load_rc
+}
+flash_all() { parapet --json flash show | jq -e "[.items[] | .card | $1] | all" >/dev/null; }
+card_kill() {
+	kill -9 $dpu
+	wait $dpu 2>/dev/null
+	rm -f /run/card.sock
+}
+connected() { parapet --json status | jq -e '.items[0].connected'; }
+in_sync() { parapet --json status | jq -e '.items[0].state == "in-sync"'; }
+card_up() {
+	mkdir -p /run/state
+	card_start || return 1
+	parapet-agent --api $PARAPET_AGENT --store /run/agent.db >/tmp/agent.log 2>&1 &
+	until_true 20 test -S $PARAPET_AGENT && p node add n1 --address unix:/run/card.sock >/dev/null && until_true 20 connected
+}
+pool_up() { # EC NAME=ADDRESS...
+	ec=$1
+	shift
+	for f; do
+		p flash add "${f%%=*}" --address "${f#*=}" --domain "${f%%=*}" >/tmp/flash.log 2>&1 || { cat /tmp/flash.log; return 1; }
+	done
+	p pool create --ec "$ec" --segment 1M >/tmp/pool.log 2>&1 || { cat /tmp/pool.log; return 1; }
+	p vm add web1 --listen 127.0.0.1:4501 --nqn nqn.2026-01.test:web1 --data-flash "${f%%=*}" >/dev/null &&
+		p device add web1 /dev/ecpool0 --size 16M --layout fragments >/dev/null && p ec set web1 --ec 1 >/dev/null && until_true 30 in_sync
+}
+# What the transport did for a device, or for all of them: the counters' sum.
+wire_sum() { parapet --json stats | jq -c "[.stats[] | select(.object | startswith(\"flash \")) | select(.name | startswith(\"nvmf.\"))] | group_by(.name) | map({(.[0].name | ltrimstr(\"nvmf.\")): (map(.value) | add)}) | add"; }
