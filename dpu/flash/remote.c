@@ -466,7 +466,15 @@ static void remote_paths(const struct flash *f, struct flash_health *out)
 			.in_flight = st.in_flight,
 			.losses = st.stats.losses,
 			.timeouts = st.stats.timeouts,
-			.commands = st.stats.commands};
+			.commands = st.stats.commands,
+			.wire = {.kicks = st.stats.kicks,
+				.posts = st.stats.posts,
+				.completions = st.stats.completions,
+				.copied_bytes = st.stats.copied_bytes,
+				.zero_copy_bytes = st.stats.zero_copy_bytes,
+				.inline_bytes = st.stats.inline_bytes,
+				.binds = st.stats.binds,
+				.remote_invalidates = st.stats.remote_invalidates}};
 		snprintf(p->address, sizeof(p->address),
 			strchr(st.addr.host, ':') ? "[%s]:%u" : "%s:%u", st.addr.host,
 			st.addr.port);
