@@ -98,6 +98,5 @@ t "and writes" io write web1 1 --size 8M --bs 64k --seed 21 --verify --flush
 kill_dpu TERM
 is "$dpu_rc" 0 "the card ends cleanly"
 guest_stop
-cp $dir/dpu.log /tmp/dpu-pt.log; cp $GUEST_DIR/results /tmp/pt.results; cp $GUEST_DIR/console /tmp/pt.console
 echo "# $((SECONDS - start)) s"
 done_testing

@@ -79,4 +79,4 @@ pool_up() { # EC NAME=ADDRESS...
 		p device add web1 /dev/ecpool0 --size 16M --layout fragments >/dev/null && p ec set web1 --ec 1 >/dev/null && until_true 30 in_sync
 }
 # What the transport did for a device, or for all of them: the counters' sum.
-wire_sum() { parapet --json stats | jq -c "[.stats[] | select(.object | startswith(\"flash \")) | select(.name | startswith(\"nvmf.\"))] | group_by(.name) | map({(.[0].name | ltrimstr(\"nvmf.\")): (map(.value) | add)}) | add"; }
+wire_sum() { parapet --json stats | jq -c '[.stats[] | select((.object | startswith("flash ")) and (.name | startswith("wire.")))] | group_by(.name) | map({(.[0].name): (map(.value) | add)}) | add'; }
