@@ -8,7 +8,7 @@
 #	guest_file SRC DST                    one file
 #	guest_mods NAME...                    kernel modules with what they depend on
 #	guest_verbs                           libibverbs and librdmacm with the provider of rdma_rxe
-#	guest_target [rdma]                   what a guest needs that exports flash devices (target.sh, inside it)
+#	guest_target [rdma]                   what a guest needs that exports flash devices (guest-target.sh, inside it)
 #	guest_init FILE...                    the script that is the guest's test (several are put one behind the other); guest-prelude.sh comes first
 #	guest_boot SECONDS QEMU-OPTIONS...    builds, boots, waits; its RESULT lines become TAP; the log is $GUEST_DIR/console
 #	guest_start / guest_wait              the same in two halves, for tests that do things meanwhile
@@ -18,7 +18,7 @@
 #	guest_use NAME                        with several guests: the one that is meant from now on
 #
 # In the guest: result RC TEXT (one check), note TEXT, shot KEY [VALUE] (tells the host), guest_asked (the next line of the host: guest_tell),
-# finish. A guest that exports flash devices: target.sh.
+# finish. A guest that exports flash devices: guest-target.sh.
 
 . tests/lib/procs.sh
 . tests/lib/netns.sh
@@ -135,7 +135,7 @@ guest_verbs() {
 	guest_bin /usr/bin/rdma
 }
 
-guest_target() { # [rdma]: what target.sh needs in the guest
+guest_target() { # [rdma]: what guest-target.sh needs in the guest
 	guest_mods virtio_pci virtio_console virtio_net nvmet nvmet-tcp null_blk configfs crc32c_generic
 	[ "${1:-}" = rdma ] || return 0
 	guest_verbs
@@ -178,7 +178,6 @@ guest_start() { # SECONDS QEMU-OPTIONS...; GUEST_WRAP: words before qemu (ip net
 	shift
 	guest_pack
 	: >"$GUEST_DIR/results"
-	GUEST_DID[$GUEST_NAME]=0
 	rm -f "$GUEST_DIR/ask.in" "$GUEST_DIR/ask.out"
 	mkfifo "$GUEST_DIR/ask.in" "$GUEST_DIR/ask.out"
 	# shellcheck disable=SC2086
@@ -205,11 +204,10 @@ guest_tell() { # WORD: to a guest that runs
 	kill -0 "$GUEST_PID" 2>/dev/null && timeout 5 sh -c 'echo "$1" >"$2"' - "$1" "$GUEST_DIR/ask.in"
 }
 
-declare -A GUEST_DID=()
 guest_does() { # COMMAND...: a guest in target_serve does it; its answer is ours
-	GUEST_DID[$GUEST_NAME]=$((${GUEST_DID[$GUEST_NAME]:-0} + 1))
-	guest_tell "$*" && guest_wait_said "did-${GUEST_DID[$GUEST_NAME]}" 20 &&
-		grep -aq "^SHOT did-${GUEST_DID[$GUEST_NAME]} 0" "$GUEST_DIR/results"
+	local n
+	n=$(($(grep -ac '^SHOT did-' "$GUEST_DIR/results") + 1)) # one at a time
+	guest_tell "$*" && guest_wait_said "did-$n" 20 && grep -aq "^SHOT did-$n 0" "$GUEST_DIR/results"
 }
 
 guest_stop() {

@@ -13,7 +13,7 @@ guest_begin rdma
 guest_target rdma
 guest_mods nvme-rdma
 guest_bin /usr/sbin/nvme /usr/bin/dd /usr/bin/jq "$BIN/parapet-io" "$BIN/parapet-dpu" "$BIN/parapet-agent" "$BIN/parapet"
-guest_init tests/vm/target.sh tests/vm/rdma_lib.sh tests/vm/rdma_card.sh tests/vm/rdma.init
+guest_init tests/vm/guest-target.sh tests/vm/guest-rdma.sh tests/vm/guest-card.sh tests/vm/rdma.init
 # A network device that leads nowhere.
 GUEST_MEM=1500M guest_boot 300 -netdev hubport,id=n0,hubid=0 -device virtio-net-pci,netdev=n0,romfile=
 echo "# $((SECONDS - start)) s"

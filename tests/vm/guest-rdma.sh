@@ -1,4 +1,4 @@
-# In the guest: parapet-io over RDMA, and what the transport did for it. Put it behind target.sh.
+# In the guest: parapet-io over RDMA, and what the transport did for it. Put it behind guest-target.sh.
 #
 #	rdma_io NAME COMMAND OPTIONS...    to $TARGET_ADDR, $NQN; its JSON is /tmp/NAME.json
 #	of NAME FILTER                     a value of it

@@ -1,4 +1,4 @@
-# In the guest: the card, its agent, a pool and a VM over kernel sockets. Put it behind target.sh.
+# In the guest: the card, its agent, a pool and a VM over kernel sockets. Put it behind guest-target.sh.
 #
 #	card_up                        card and agent; the card knows itself as n1
 #	pool_up EC NAME=ADDRESS...     a pool of these, each a failure domain of its own but those of one peer; a VM on it

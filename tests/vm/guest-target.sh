@@ -1,5 +1,5 @@
 # In the guest: the kernel's NVMe-oF target by configfs, as an operator sets it up (hwdocs/peers.md). Put it before the test's init
-# (guest_init tests/vm/target.sh tests/vm/X.init) and
+# (guest_init tests/vm/guest-target.sh tests/vm/X.init) and
 # give the guest what it needs (guest_target [rdma] in guest.sh).
 #
 #	target_begin                       configfs, modules
