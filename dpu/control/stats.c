@@ -131,6 +131,38 @@ static void latency_numbers(
 	stat_add(l, object, name, t->max_ns);
 }
 
+/* What the transport did, over all paths. */
+static void wire_numbers(struct list *l, const char *object, const struct flash_health *h)
+{
+	struct flash_wire w = {.kicks = 0};
+	uint64_t commands = 0, losses = 0;
+
+	for (unsigned int i = 0; i < h->npaths; i++) {
+		const struct flash_path *p = &h->paths[i];
+
+		commands += p->commands;
+		losses += p->losses;
+		w.kicks += p->wire.kicks;
+		w.posts += p->wire.posts;
+		w.completions += p->wire.completions;
+		w.copied_bytes += p->wire.copied_bytes;
+		w.zero_copy_bytes += p->wire.zero_copy_bytes;
+		w.inline_bytes += p->wire.inline_bytes;
+		w.binds += p->wire.binds;
+		w.remote_invalidates += p->wire.remote_invalidates;
+	}
+	stat_add(l, object, "wire.commands", commands);
+	stat_add(l, object, "wire.losses", losses);
+	stat_add(l, object, "wire.kicks", w.kicks);
+	stat_add(l, object, "wire.posts", w.posts);
+	stat_add(l, object, "wire.completions", w.completions);
+	stat_add(l, object, "wire.copied_bytes", w.copied_bytes);
+	stat_add(l, object, "wire.zero_copy_bytes", w.zero_copy_bytes);
+	stat_add(l, object, "wire.inline_bytes", w.inline_bytes);
+	stat_add(l, object, "wire.binds", w.binds);
+	stat_add(l, object, "wire.remote_invalidates", w.remote_invalidates);
+}
+
 static void flash_latencies(struct list *l, const char *object, struct flash *f)
 {
 	struct flash_health h;
@@ -147,6 +179,7 @@ static void flash_latencies(struct list *l, const char *object, struct flash *f)
 		usable += h.paths[i].usable;
 	stat_add(l, object, "paths", h.npaths);
 	stat_add(l, object, "paths_usable", usable);
+	wire_numbers(l, object, &h);
 }
 
 static void flash_numbers(struct list *l, const struct pool_dev *d)

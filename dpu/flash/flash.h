@@ -181,6 +181,13 @@ struct flash_path {
 	bool usable;
 	uint32_t in_flight;
 	uint64_t losses, timeouts, commands;
+	struct flash_wire {
+		uint64_t kicks; /* doorbells (RDMA) or sends (TCP) */
+		uint64_t posts, completions; /* work requests (RDMA) */
+		uint64_t copied_bytes, zero_copy_bytes,
+			inline_bytes; /* payload: copied, out of or into its own memory, in capsules */
+		uint64_t binds, remote_invalidates; /* memory windows (RDMA) */
+	} wire;
 	char error[160]; /* of the last loss */
 };
 #define FLASH_PATHS_MAX 4

@@ -357,6 +357,8 @@ static void part_done(struct nvmf_dev_io *io)
 	if (p->bounce && s->io->op == FLASH_READ && io->result == NVMF_DEV_OK)
 		bounce_copy(s->io, p->at_iov, p->at_off, p->bounce, r->unit);
 	s->status = MAX(s->status, status_of(io->result));
+	if (io->result == NVMF_DEV_GONE)
+		flash_abandon(&r->f); /* it has to be opened anew */
 	s->parts--;
 	part_put(p);
 	if (s->status != FLASH_OK)
@@ -464,7 +466,15 @@ static void remote_paths(const struct flash *f, struct flash_health *out)
 			.in_flight = st.in_flight,
 			.losses = st.stats.losses,
 			.timeouts = st.stats.timeouts,
-			.commands = st.stats.commands};
+			.commands = st.stats.commands,
+			.wire = {.kicks = st.stats.kicks,
+				.posts = st.stats.posts,
+				.completions = st.stats.completions,
+				.copied_bytes = st.stats.copied_bytes,
+				.zero_copy_bytes = st.stats.zero_copy_bytes,
+				.inline_bytes = st.stats.inline_bytes,
+				.binds = st.stats.binds,
+				.remote_invalidates = st.stats.remote_invalidates}};
 		snprintf(p->address, sizeof(p->address),
 			strchr(st.addr.host, ':') ? "[%s]:%u" : "%s:%u", st.addr.host,
 			st.addr.port);

@@ -16,7 +16,7 @@
  * the target's own word is no ghost.
  *
  * Caches. A target that restarts loses what was in its volatile cache, and comes back as if nothing had happened. So a flush succeeds only
- * over a connection that is as old as the oldest write it has to cover; where there is none any more it ends with NVMF_DEV_MEDIA: what had been
+ * over a connection that is as old as the oldest write it has to cover; where there is none any more it ends with NVMF_DEV_GONE: what had been
  * written since the last flush may not be there.
  *
  * Reservations (where the target has them) keep a former owner of the pool out: nvmf_dev_claim().
@@ -67,7 +67,7 @@ enum nvmf_dev_result {
 	NVMF_DEV_OK,
 	NVMF_DEV_TRANSIENT, /* may work when tried again */
 	NVMF_DEV_MEDIA, /* these blocks, for good */
-	NVMF_DEV_GONE, /* the device was abandoned, or the namespace is no more */
+	NVMF_DEV_GONE, /* the device was abandoned, the namespace is no more, or its cache cannot be believed: open it anew and check it */
 	NVMF_DEV_FENCED, /* another host holds the reservation: we are not its owner any more */
 };
 

@@ -263,7 +263,7 @@ static void send_waiting(struct nvmf_dev *d)
 		TAILQ_REMOVE(&d->waiting, io, link);
 		/* Others than these: a path that came back takes less at once. Its owner cuts it anew. */
 		if (rc < 0)
-			end(io, rc == -ESTALE ? NVMF_DEV_MEDIA : NVMF_DEV_TRANSIENT);
+			end(io, rc == -ESTALE ? NVMF_DEV_GONE : NVMF_DEV_TRANSIENT);
 	}
 }
 
@@ -452,7 +452,7 @@ static int begin(struct nvmf_dev *d, struct nvmf_dev_io *io)
 		return 0;
 	}
 	if (rc == -ESTALE) {
-		end(io, NVMF_DEV_MEDIA);
+		end(io, NVMF_DEV_GONE);
 		return 0;
 	}
 	return rc;

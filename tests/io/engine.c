@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "common/base/util.h"
+#include "dpu/core/mem.h"
 #include "dpu/core/shard.h"
 #include "tests/io/work.h"
 
@@ -46,7 +47,7 @@ struct engine {
 	struct slot *slots;
 	uint32_t nslots, busy; /* behind the nslots of the run lie NCHECKERS more */
 	uint8_t *buffers;
-	size_t buffer_bytes;
+	size_t buffer_bytes, buffers_bytes;
 
 	enum io_command command;
 	bool written_only; /* read back what was acknowledged */
@@ -108,6 +109,7 @@ static int connect_target(struct engine *e, struct err *err)
 {
 	const struct opts *o = e->o;
 	struct nvmf_cfg cfg = {
+		.transport = o->transport,
 		.host = o->host,
 		.port = o->port,
 		.subnqn = o->nqn,
@@ -648,9 +650,11 @@ static int make_slots(struct engine *e)
 	n = e->nslots + NCHECKERS;
 	e->buffer_bytes = ROUND_UP(e->buffer_bytes, (size_t)BUFFER_ALIGN);
 	e->slots = calloc(n, sizeof(e->slots[0]));
-	if (!e->slots || posix_memalign((void **)&e->buffers, BUFFER_ALIGN, n * e->buffer_bytes))
+	e->buffers_bytes = n * e->buffer_bytes;
+	/* Known to devices that want to know memory before they move it; and zero. */
+	e->buffers = mem_alloc(e->buffers_bytes);
+	if (!e->slots || !e->buffers)
 		return -ENOMEM;
-	memset(e->buffers, 0, n * e->buffer_bytes);
 	for (uint32_t i = 0; i < n; i++) {
 		struct slot *s = &e->slots[i];
 
@@ -726,6 +730,6 @@ void engine_close(struct engine *e)
 	}
 	work_close(&e->w);
 	free(e->slots);
-	free(e->buffers);
+	mem_free(e->buffers, e->buffers_bytes);
 	free(e);
 }

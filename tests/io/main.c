@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* parapet-io: writes, reads and verifies stamped data over NVMe/TCP; see --help. */
+/* parapet-io: writes, reads and verifies stamped data over NVMe-oF; see --help. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -140,6 +140,7 @@ static int run(struct engine *e, const struct opts *o, struct report *r)
 		code = engine_flush(e);
 	if (code == EXIT_OK && o->command == CMD_WRITE && o->verify)
 		code = engine_check_written(e);
+	r->wire = *nvmf_stats(engine_nvmf(e));
 	report_print(r, o, code);
 	return code;
 }

@@ -17,9 +17,10 @@
 
 static const char help[] =
 	"parapet-io COMMAND --addr HOST[:PORT] [--nqn NQN] [options]\n"
-	"Commands over NVMe/TCP: write  read  verify  flush  trim  zero  identify  discover\n"
+	"Commands over NVMe-oF: write  read  verify  flush  trim  zero  identify  discover\n"
 	"\n"
 	"  --addr HOST[:PORT]     the target; port 4420 (discover: 8009)\n"
+	"  --transport tcp|rdma   (tcp)\n"
 	"  --nqn NQN              the subsystem (not for discover)\n"
 	"  --hostnqn NQN          our name; made up by default\n"
 	"  --nsid N               namespace; the first one by default\n"
@@ -54,6 +55,7 @@ static const char help[] =
 
 enum {
 	OPT_ADDR = 256,
+	OPT_TRANSPORT,
 	OPT_NQN,
 	OPT_HOSTNQN,
 	OPT_NSID,
@@ -85,6 +87,7 @@ enum {
 
 static const struct option longopts[] = {
 	{"addr", required_argument, NULL, OPT_ADDR},
+	{"transport", required_argument, NULL, OPT_TRANSPORT},
 	{"nqn", required_argument, NULL, OPT_NQN},
 	{"hostnqn", required_argument, NULL, OPT_HOSTNQN},
 	{"nsid", required_argument, NULL, OPT_NSID},
@@ -287,6 +290,11 @@ static int option(int c, const char *v, struct opts *o)
 	switch (c) {
 	case OPT_ADDR:
 		return address(v, o);
+	case OPT_TRANSPORT:
+		if (strcmp(v, "tcp") && strcmp(v, "rdma"))
+			return bad("transport", v, "tcp or rdma");
+		o->transport = v;
+		return 0;
 	case OPT_NQN:
 		o->nqn = v;
 		return 0;
@@ -372,6 +380,7 @@ int opts_parse(int argc, char **argv, struct opts *o)
 	int c, rc;
 
 	*o = (struct opts){.command = CMD_NONE,
+		.transport = "tcp",
 		.bs = 4096,
 		.seed = 1,
 		.gen_min = 1,

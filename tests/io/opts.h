@@ -25,6 +25,7 @@ struct opts {
 	const char *command_name;
 	char host[64]; /* numeric */
 	uint16_t port;
+	const char *transport; /* "tcp", "rdma" */
 	const char *nqn, *hostnqn;
 	uint32_t nsid; /* 0: the first there is */
 	uint64_t bs; /* 0: mixed */

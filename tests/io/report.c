@@ -131,6 +131,18 @@ static json_t *json_statuses(const struct report *r)
 	return list;
 }
 
+static json_t *json_wire(const struct nvmf_stats *w, const char *transport)
+{
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"name", transport, "commands", (json_int_t)w->commands, "kicks",
+		(json_int_t)w->kicks, "posts", (json_int_t)w->posts, "completions",
+		(json_int_t)w->completions, "copied_bytes", (json_int_t)w->copied_bytes,
+		"zero_copy_bytes", (json_int_t)w->zero_copy_bytes, "inline_bytes",
+		(json_int_t)w->inline_bytes, "binds", (json_int_t)w->binds, "remote_invalidates",
+		(json_int_t)w->remote_invalidates, "losses", (json_int_t)w->losses, "timeouts",
+		(json_int_t)w->timeouts, "aborts", (json_int_t)w->aborts);
+}
+
 static void print_json(const struct report *r, const struct opts *o, enum io_exit code)
 {
 	json_t *j = json_pack("{s:s, s:i, s:b, s:I, s:I, s:f, s:f, s:f, s:o}", "command",
@@ -154,6 +166,7 @@ static void print_json(const struct report *r, const struct opts *o, enum io_exi
 			j, json_pack("{s:I, s:I, s:I}", "mixed_reads", (json_int_t)r->reads,
 				   "mixed_zeroes", (json_int_t)r->zeroed, "mixed_flushes",
 				   (json_int_t)r->flushes));
+	json_object_set_new(j, "transport", json_wire(&r->wire, o->transport));
 	json_dumpf(j, stdout, JSON_INDENT(1));
 	putchar('\n');
 	json_decref(j);

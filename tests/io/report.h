@@ -3,6 +3,7 @@
 #ifndef TESTS_IO_REPORT_H
 #define TESTS_IO_REPORT_H
 
+#include "dpu/nvmf/nvmf.h"
 #include "tests/io/opts.h"
 #include "tests/io/stamp.h"
 
@@ -30,6 +31,7 @@ struct report {
 	uint32_t lat[LAT_BUCKETS];
 	uint64_t lat_sum_ns, lat_max_ns, lat_count;
 	uint32_t block_bytes;
+	struct nvmf_stats wire; /* what the transport did for it */
 };
 
 void report_latency(struct report *r, uint64_t ns);

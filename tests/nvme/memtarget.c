@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The NVMe/TCP target over plain memory on kernel sockets: no pool, no log. For initiators' tests and for measuring the
- * frontend alone. One VM (number 1), one namespace. Prints "ready PORT" when it serves; ends on SIGTERM.
+ * The NVMe/TCP target over plain memory on kernel sockets: no pool, no log. For initiators' tests, for measuring the
+ * frontend alone, and as the flash of a peer. One VM (number 1). Prints "ready PORT" when it serves; ends on SIGTERM.
  *
- *	nvme-memtarget [-a ADDR] [-p PORT] [-s MIB] [-b 512|4096] [-n NQN]
+ *	nvme-memtarget [-a ADDR] [-p PORT] [-s MIB] [-b 512|4096] [-n NQN] [-c] [-f FILE]...
+ *
+ * -f FILE, several times: a namespace each (1, 2, ...), which is the file, made as large as -s says if it is smaller: contents outlive
+ * the process, also when it is killed. Without: one namespace of memory. -c: says that it has a volatile write cache, so that hosts flush.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +22,20 @@
 #include "dpu/frontend/nvme_tcp/nvme_tcp.h"
 #include "dpu/net/sockets.h"
 
-struct server {
-	struct shard *sh;
+#define NAMESPACES_MAX 16
+
+/* Stands for a volume: the target passes it through. */
+struct disk {
+	const char *file; /* NULL: memory */
 	uint8_t *bytes;
 	uint64_t size_bytes;
+};
+
+struct server {
+	struct shard *sh;
+	struct disk disks[NAMESPACES_MAX];
+	unsigned int ndisks;
+	bool write_cache;
 	TAILQ_HEAD(, io_req) queued;
 	struct task run;
 };
@@ -33,15 +47,19 @@ static void on_signal(int sig)
 	shard_stop(running);
 }
 
-static void execute(struct server *s, struct io_req *r)
+static void execute(struct io_req *r)
 {
-	uint8_t *at = s->bytes + r->off_bytes;
+	const struct disk *d = (const struct disk *)r->vol;
+	uint8_t *at;
 
-	if (r->off_bytes > s->size_bytes || r->len_bytes > s->size_bytes - r->off_bytes) {
+	r->status = IO_OK;
+	if (r->op == IO_FLUSH)
+		return;
+	if (r->off_bytes > d->size_bytes || r->len_bytes > d->size_bytes - r->off_bytes) {
 		r->status = IO_ERR_RANGE;
 		return;
 	}
-	r->status = IO_OK;
+	at = d->bytes + r->off_bytes;
 	if (r->op == IO_TRIM || r->op == IO_WRITE_ZEROES)
 		memset(at, 0, r->len_bytes);
 	for (int i = 0; i < r->niov && (r->op == IO_READ || r->op == IO_WRITE); i++) {
@@ -60,7 +78,7 @@ static void run_queued(void *arg)
 
 	while ((r = TAILQ_FIRST(&s->queued))) {
 		TAILQ_REMOVE(&s->queued, r, link);
-		execute(s, r);
+		execute(r);
 		r->done_fn(r);
 	}
 }
@@ -74,15 +92,64 @@ static int submit(void *arg, struct io_req *r)
 	return 0;
 }
 
+static int disk_open(struct disk *d, uint64_t size_bytes)
+{
+	off_t now;
+	int fd = -1;
+
+	if (d->file) {
+		fd = open(d->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0)
+			return -errno;
+		now = lseek(fd, 0, SEEK_END);
+		if (now >= 0 && (uint64_t)now >= size_bytes)
+			size_bytes = (uint64_t)now & ~4095ULL;
+		else if (now < 0 || ftruncate(fd, (off_t)size_bytes) < 0) {
+			close(fd);
+			return -errno;
+		}
+	}
+	d->size_bytes = size_bytes;
+	d->bytes = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
+		(d->file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_NORESERVE, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	return d->bytes == MAP_FAILED ? -errno : 0;
+}
+
+/* The same after every start; other subsystems' namespaces have others. */
+static void disk_nguid(const char *nqn, unsigned int nsid, uint8_t nguid[16])
+{
+	uint64_t hash = 0xcbf29ce484222325ULL;
+
+	for (; *nqn; nqn++)
+		hash = (hash ^ (uint8_t)*nqn) * 0x100000001b3ULL;
+	memcpy(nguid, &hash, sizeof(hash));
+	nguid[15] = (uint8_t)nsid;
+}
+
+static int disks_add(struct server *s, struct nvme_tcp_vm *vm, const char *nqn,
+	uint32_t block_bytes, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; rc == 0 && i < s->ndisks; i++) {
+		struct nvme_tcp_ns_cfg nc = {.nsid = i + 1,
+			.vol = (struct volume *)&s->disks[i],
+			.size_bytes = s->disks[i].size_bytes,
+			.block_bytes = block_bytes};
+
+		disk_nguid(nqn, i + 1, nc.nguid);
+		rc = nvme_tcp_ns_add(vm, &nc, err);
+	}
+	return rc;
+}
+
 static int serve(struct server *s, struct sockets_cfg *addr, const char *nqn, uint32_t block_bytes)
 {
 	struct nvme_tcp_target_cfg tc = {.submit_fn = submit, .arg = s};
-	struct nvme_tcp_vm_cfg vc = {.vm = 1, .subnqn = nqn, .serial = "MEMORY"};
-	struct nvme_tcp_ns_cfg nc = {.nsid = 1,
-		.vol = (struct volume *)s,
-		.size_bytes = s->size_bytes,
-		.block_bytes = block_bytes,
-		.nguid = {0x0a, 1}};
+	struct nvme_tcp_vm_cfg vc = {
+		.vm = 1, .subnqn = nqn, .serial = "MEMORY", .no_write_cache = !s->write_cache};
 	struct nvme_tcp_target *t;
 	struct nvme_tcp_vm *vm;
 	struct stream_listener *l;
@@ -92,7 +159,7 @@ static int serve(struct server *s, struct sockets_cfg *addr, const char *nqn, ui
 	if (rc == 0)
 		rc = nvme_tcp_vm_add(t, &vc, &vm, &err);
 	if (rc == 0)
-		rc = nvme_tcp_ns_add(vm, &nc, &err);
+		rc = disks_add(s, vm, nqn, block_bytes, &err);
 	if (rc == 0)
 		rc = sockets_listen(s->sh, addr, &l, &err);
 	if (rc == 0)
@@ -109,15 +176,23 @@ static int serve(struct server *s, struct sockets_cfg *addr, const char *nqn, ui
 	return 0;
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "usage: nvme-memtarget [-a ADDR] [-p PORT] [-s MIB] [-b 512|4096] [-n NQN] "
+			"[-c] [-f FILE]... [-v]\n");
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	struct sockets_cfg addr = {.addr = "127.0.0.1", .port = 4420};
-	struct server s = {.size_bytes = 256u << 20};
+	struct server s = {.ndisks = 0};
 	const char *nqn = "nqn.2026-11.io.parapet:memory";
+	uint64_t size_bytes = 256u << 20;
 	uint32_t block_bytes = 4096;
-	int opt, rc;
+	int opt, rc = 0;
 
-	while ((opt = getopt(argc, argv, "a:p:s:b:n:v")) != -1) {
+	while ((opt = getopt(argc, argv, "a:p:s:b:n:cf:v")) != -1) {
 		switch (opt) {
 		case 'a':
 			addr.addr = optarg;
@@ -126,7 +201,7 @@ int main(int argc, char **argv)
 			addr.port = (uint16_t)strtoul(optarg, NULL, 10);
 			break;
 		case 's':
-			s.size_bytes = strtoull(optarg, NULL, 10) << 20;
+			size_bytes = strtoull(optarg, NULL, 10) << 20;
 			break;
 		case 'b':
 			block_bytes = (uint32_t)strtoul(optarg, NULL, 10);
@@ -134,21 +209,29 @@ int main(int argc, char **argv)
 		case 'n':
 			nqn = optarg;
 			break;
+		case 'c':
+			s.write_cache = true;
+			break;
+		case 'f':
+			if (s.ndisks == NAMESPACES_MAX)
+				return usage();
+			s.disks[s.ndisks++].file = optarg;
+			break;
 		case 'v':
 			log_init("nvme-memtarget", LOG_LEVEL_DEBUG);
 			break;
 		default:
-			fprintf(stderr, "usage: nvme-memtarget [-a ADDR] [-p PORT] [-s MIB] [-b "
-					"512|4096] [-n NQN] [-v]\n");
-			return 2;
+			return usage();
 		}
 	}
 	TAILQ_INIT(&s.queued);
-	s.bytes = mmap(NULL, s.size_bytes, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (s.bytes == MAP_FAILED ||
-		shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE}, &s.sh) < 0) {
-		perror("nvme-memtarget");
+	s.ndisks = s.ndisks ? s.ndisks : 1;
+	for (unsigned int i = 0; rc == 0 && i < s.ndisks; i++)
+		rc = disk_open(&s.disks[i], size_bytes);
+	if (rc == 0)
+		rc = shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE}, &s.sh);
+	if (rc < 0) {
+		fprintf(stderr, "nvme-memtarget: %s\n", strerror(-rc));
 		return 1;
 	}
 	running = s.sh;
@@ -156,6 +239,5 @@ int main(int argc, char **argv)
 	signal(SIGINT, on_signal);
 	rc = serve(&s, &addr, nqn, block_bytes);
 	shard_close(s.sh);
-	munmap(s.bytes, s.size_bytes);
 	return rc;
 }

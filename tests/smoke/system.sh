@@ -33,17 +33,22 @@ kill_dpu() { # SIGNAL
 	dpu_rc=$?
 	dpu_pid=''
 }
-# Card and agent know each other; the pool is made of the flash files.
-start_system() { # COUNT SIZE K+M
-	local i
-	flash_files "$1" "$2"
+# Card and agent know each other.
+start_node() {
 	start_dpu
 	start_agent
 	p node add n1 --address "$card" >/dev/null || bail "node add"
+}
+node_connected() { wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].connected'"; }
+# ... and the pool is made of the flash files.
+start_system() { # COUNT SIZE K+M
+	local i
+	flash_files "$1" "$2"
+	start_node
 	for ((i = 0; i < $1; i++)); do
 		p flash add "f$i" --address "file:$dir/f$i" --domain "d$i" >/dev/null || bail "flash add"
 	done
-	wait_until sh -c "'$BIN/parapet' --json status | jq -e '.items[0].connected'"
+	node_connected
 	p pool create --ec "$3" --segment 1M >/dev/null || bail "pool create"
 }
 # A VM whose number is its place: listens on $tcp + N.
@@ -63,6 +68,28 @@ io() { # COMMAND VM N OPTIONS...
 		return $rc
 	}
 }
+# The same in the background, checking what it writes until load_end; NAME may be what you like. VMs see no error: nothing is tried again.
+load_start() { # VM N OPTIONS...
+	local vm=$1 n=$2
+	shift 2
+	"$BIN/parapet-io" write --addr "127.0.0.1:$((tcp + n))" --nqn "nqn.2026-01.test:$vm" --mix --time-limit 86400 --verify --json "$@" \
+		>"$dir/load.$vm" 2>"$dir/load.$vm.err" &
+	load_pid[$vm]=$!
+	tp_adopt "load-$vm" $!
+}
+declare -A load_pid=()
+load_runs() { kill -0 "${load_pid[$1]}" 2>/dev/null; }
+load_end() { # VM: 0 when nothing went wrong and all that was written is right
+	local rc
+	kill -INT "${load_pid[$1]}" 2>/dev/null
+	wait "${load_pid[$1]}"
+	rc=$?
+	[ $rc = 0 ] || { tail -n 5 "$dir/load.$1.err"; jq -c '{statuses, findings}' "$dir/load.$1"; } | sed 's/^/# load: /'
+	echo "# $1: $(jq -c '{ops, mixed_reads, checked_sectors, mismatches, max_ms: (.latency_us.max / 1000 | floor)}' "$dir/load.$1")"
+	return $rc
+}
+flash_state() { j ".items[] | select(.name == \"$1\") | .card.state // .state" flash show; }
+flash_has_state() { [ "$(flash_state "$1")" = "$2" ]; } # FLASH STATE
 # A counter of the card.
 stat_of() { # OBJECT NAME
 	j ".stats[] | select(.object == \"$1\" and .name == \"$2\") | .value" stats

@@ -5,6 +5,7 @@ export PATH=/usr/bin:/usr/sbin:/bin:/sbin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
+echo /bin/modprobe >/proc/sys/kernel/modprobe # what the kernel asks for by itself
 mkdir -p /dev/shm /dev/pts
 mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
@@ -18,6 +19,9 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 	sleep 0.2
 done
 exec 9>"$results"
+for p in /sys/class/virtio-ports/*; do
+	[ "$(cat "$p/name" 2>/dev/null)" = ask ] && ask=/dev/$(basename "$p")
+done
 result() { # RC TEXT
 	rc=$1
 	shift
@@ -27,6 +31,8 @@ result() { # RC TEXT
 }
 note() { echo "NOTE $*" >&9; }
 shot() { echo "SHOT $*" >&9; }
+# Waits for the next word of the host.
+guest_asked() { head -n 1 <"$ask"; }
 finish() {
 	sync
 	printf '\000' | dd of=/dev/port bs=1 seek=$((0xf4)) count=1 2>/dev/null

@@ -7,13 +7,21 @@
 #	guest_lib PATH...                     libraries that are opened at run time, kept where they are
 #	guest_file SRC DST                    one file
 #	guest_mods NAME...                    kernel modules with what they depend on
-#	guest_init FILE                       the script that is the guest's test; guest-prelude.sh is put before it
+#	guest_verbs                           libibverbs and librdmacm with the provider of rdma_rxe
+#	guest_target [rdma]                   what a guest needs that exports flash devices (guest-target.sh, inside it)
+#	guest_init FILE...                    the script that is the guest's test (several are put one behind the other); guest-prelude.sh comes first
 #	guest_boot SECONDS QEMU-OPTIONS...    builds, boots, waits; its RESULT lines become TAP; the log is $GUEST_DIR/console
 #	guest_start / guest_wait              the same in two halves, for tests that do things meanwhile
+#	guest_kill                            as a power cut; guest_start boots it again
+#	guest_does COMMAND...                 a guest that serves (target_serve in it) does it; its exit status
+#	guest_stop                            ends such a guest, and collects
+#	guest_use NAME                        with several guests: the one that is meant from now on
 #
-# In the guest: result RC TEXT (one check), note TEXT, shot KEY [VALUE] (tells the host), finish.
+# In the guest: result RC TEXT (one check), note TEXT, shot KEY [VALUE] (tells the host), guest_asked (the next line of the host: guest_tell),
+# finish. A guest that exports flash devices: guest-target.sh.
 
 . tests/lib/procs.sh
+. tests/lib/netns.sh
 GUEST_CACHE=${GUEST_CACHE:-${XDG_CACHE_HOME:-/var/cache}/parapet/guest}
 guest_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -69,15 +77,21 @@ guest_need() {
 	flock -u 8
 }
 
-guest_begin() {
-	[ -n "${TP_DIR:-}" ] || tp_begin
+declare -A GUEST_PIDS=()
+guest_use() {
+	GUEST_NAME=$1
 	GUEST_DIR=${TMPDIR:-/tmp}/parapet-guest-$1.$$
-	echo "$GUEST_DIR" >"$TP_DIR/guest.dir"
+	GUEST_TREE=$GUEST_DIR/tree
+	GUEST_PID=${GUEST_PIDS[$1]:-}
+}
+
+guest_begin() {
+	local d
+	[ -n "${TP_DIR:-}" ] || tp_begin
+	guest_use "$1"
+	echo "$GUEST_DIR" >"$TP_DIR/guest-$1.dir"
 	rm -rf "$GUEST_DIR"
 	mkdir -m 700 "$GUEST_DIR" || bail "$GUEST_DIR cannot be made"
-	GUEST_TREE=$GUEST_DIR/tree
-	GUEST_PID=''
-	local d
 	for d in bin sbin dev proc sys tmp run etc lib lib64 mnt root usr/bin usr/sbin usr/lib var; do
 		mkdir -p "$GUEST_TREE/$d"
 	done
@@ -114,6 +128,20 @@ guest_lib() {
 	done
 }
 
+guest_verbs() {
+	local d=/usr/lib/x86_64-linux-gnu
+	guest_lib $d/libibverbs/librxe-rdmav34.so $d/librdmacm.so.1
+	guest_file /etc/libibverbs.d/rxe.driver /etc/libibverbs.d/rxe.driver
+	guest_bin /usr/bin/rdma
+}
+
+guest_target() { # [rdma]: what guest-target.sh needs in the guest
+	guest_mods virtio_pci virtio_console virtio_net nvmet nvmet-tcp null_blk configfs crc32c_generic
+	[ "${1:-}" = rdma ] || return 0
+	guest_verbs
+	guest_mods nvmet-rdma rdma_rxe rdma_ucm ib_uverbs crc32_generic # rxe asks for crc32 at run time
+}
+
 guest_mods() {
 	local m f
 	for m in "$@"; do
@@ -127,12 +155,13 @@ guest_mods() {
 }
 
 guest_init() {
-	cat "$guest_here/guest-prelude.sh" "$1" >"$GUEST_TREE/init"
+	cat "$guest_here/guest-prelude.sh" "$@" >"$GUEST_TREE/init"
 	chmod 755 "$GUEST_TREE/init"
 }
 
 guest_pack() {
 	local d=$GUEST_TREE/lib/modules/$GUEST_KVER f
+	[ -d "$GUEST_TREE" ] || return 0 # it boots again
 	mkdir -p "$d"
 	for f in modules.order modules.builtin modules.builtin.modinfo; do
 		cp "$GUEST_MODULES/lib/modules/$GUEST_KVER/$f" "$d/"
@@ -149,6 +178,8 @@ guest_start() { # SECONDS QEMU-OPTIONS...; GUEST_WRAP: words before qemu (ip net
 	shift
 	guest_pack
 	: >"$GUEST_DIR/results"
+	rm -f "$GUEST_DIR/ask.in" "$GUEST_DIR/ask.out"
+	mkfifo "$GUEST_DIR/ask.in" "$GUEST_DIR/ask.out"
 	# shellcheck disable=SC2086
 	${GUEST_WRAP:-} timeout -k 5 "$limit" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 \
 		-m "${GUEST_MEM:-640M}" -nodefaults -no-user-config -no-reboot -display none \
@@ -157,9 +188,31 @@ guest_start() { # SECONDS QEMU-OPTIONS...; GUEST_WRAP: words before qemu (ip net
 		-serial "file:$GUEST_DIR/console" \
 		-device virtio-serial-pci -chardev "file,id=res,path=$GUEST_DIR/results" \
 		-device virtserialport,chardev=res,name=results \
+		-chardev "pipe,id=ask,path=$GUEST_DIR/ask" -device virtserialport,chardev=ask,name=ask \
 		-device isa-debug-exit,iobase=0xf4,iosize=0x04 "$@" 2>"$GUEST_DIR/qemu.log" &
 	GUEST_PID=$!
-	tp_adopt guest $GUEST_PID # timeout: it passes the signal on to QEMU
+	GUEST_PIDS[$GUEST_NAME]=$GUEST_PID
+	tp_adopt "guest-$GUEST_NAME" $GUEST_PID # timeout: it passes the signal on to QEMU
+}
+
+guest_kill() {
+	kill -KILL -- "-$GUEST_PID" 2>/dev/null # timeout leads a process group
+	wait "$GUEST_PID" 2>/dev/null
+}
+
+guest_tell() { # WORD: to a guest that runs
+	kill -0 "$GUEST_PID" 2>/dev/null && timeout 5 sh -c 'echo "$1" >"$2"' - "$1" "$GUEST_DIR/ask.in"
+}
+
+guest_does() { # COMMAND...: a guest in target_serve does it; its answer is ours
+	local n
+	n=$(($(grep -ac '^SHOT did-' "$GUEST_DIR/results") + 1)) # one at a time
+	guest_tell "$*" && guest_wait_said "did-$n" 20 && grep -aq "^SHOT did-$n 0" "$GUEST_DIR/results"
+}
+
+guest_stop() {
+	guest_tell end
+	guest_wait
 }
 
 guest_said() { # KEY: has the guest told us (shot KEY)?
@@ -198,6 +251,6 @@ guest_boot() {
 }
 
 guest_end() { # the test's EXIT trap
-	[ -z "${KEEP:-}" ] || [ -z "${GUEST_DIR:-}" ] || rm -f "$TP_DIR/guest.dir"
+	[ -z "${KEEP:-}" ] || [ -z "${TP_DIR:-}" ] || rm -f "$TP_DIR"/guest-*.dir
 	[ -z "${TP_DIR:-}" ] || tp_cleanup
 }
