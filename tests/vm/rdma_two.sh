@@ -16,8 +16,8 @@ peer_boot() {
 	guest_use two-peer
 	GUEST_MEM=512M guest_start 280 -netdev "stream,id=n0,server=off,addr.type=unix,addr.path=$wire" \
 		-device virtio-net-pci,netdev=n0,romfile=,mac=02:56:4d:00:02:01 \
-		-drive "file=$TP_DIR/disk1,format=raw,if=none,id=d1" -device virtio-blk-pci,drive=d1 \
-		-drive "file=$TP_DIR/disk2,format=raw,if=none,id=d2" -device virtio-blk-pci,drive=d2
+		-drive "file=$TP_DIR/disk1,format=raw,if=none,id=d1" -device virtio-blk-pci,drive=d1,logical_block_size=4096,physical_block_size=4096 \
+		-drive "file=$TP_DIR/disk2,format=raw,if=none,id=d2" -device virtio-blk-pci,drive=d2,logical_block_size=4096,physical_block_size=4096
 }
 guest_begin two-peer
 guest_target rdma
