@@ -5,7 +5,6 @@ export PATH=/usr/bin:/usr/sbin:/bin:/sbin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-echo /bin/modprobe >/proc/sys/kernel/modprobe # what the kernel asks for by itself
 mkdir -p /dev/shm /dev/pts
 mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
