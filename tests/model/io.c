@@ -142,6 +142,12 @@ static void check_read(struct rq *q)
 	}
 }
 
+/* Did a device have rules at any time while it was in flight? */
+static bool saw_rules(const struct rq *q)
+{
+	return q->armed || q->l->n_rules != q->n_rules;
+}
+
 /* Is this a status that a write may end with, as things are? */
 static void check_status(struct rq *q)
 {
@@ -164,7 +170,7 @@ static void check_status(struct rq *q)
 	case IO_ERR_MEDIA:
 		l->n_media++;
 		/* In place, or a part of a block whose rest cannot be had. */
-		ok = area_gone || (l->armed && q->req.op != IO_READ);
+		ok = area_gone || (saw_rules(q) && q->req.op != IO_READ);
 		break;
 	default:
 		break;
@@ -265,6 +271,8 @@ static bool send(struct life *l, struct rq *q)
 	q->req.vol = q->vol->v;
 	q->req.vm = 1 + (uint32_t)(q->vol - l->vols) / 2;
 	q->req.done_fn = rq_done;
+	q->armed = l->armed;
+	q->n_rules = l->n_rules;
 	rc = volume_submit(q->vol->v, &q->req);
 	if (rc == 0) {
 		l->flying++;

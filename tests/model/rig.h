@@ -36,6 +36,7 @@ struct rq {
 	uint8_t *buf;
 	uint64_t first, n; /* sectors whose value changes, or is read */
 	uint32_t id, ver, alt, began;
+	uint64_t armed, n_rules; /* of the life when it was submitted */
 	bool busy, zeros;
 };
 
