@@ -5,13 +5,14 @@
  */
 #include "tests/unit/storebed.h"
 
-enum { DEVS = 7, BLOCKS = 4096 };
+enum { DEVS = 7, STRIPE = 16, BLOCKS = 400 * STRIPE };
 
-/* More than checkpoint_bytes of the bed, none of it flushed: with a device away a recovery appends what was on it again. */
+/* More than checkpoint_bytes of the bed, none of it flushed: with a device away a recovery appends what was on it again. In so many stripes that it takes
+ * more rounds than pass between two looks at how much has been appended. */
 static void write_much(unsigned int vol)
 {
-	for (uint64_t block = 0; block < BLOCKS; block += SB_RUN)
-		assert_int_equal(sb_write(vol, IO_PROTECT, block, SB_RUN), IO_OK);
+	for (uint64_t block = 0; block < BLOCKS; block += STRIPE)
+		assert_int_equal(sb_write(vol, IO_PROTECT, block, STRIPE), IO_OK);
 }
 
 /* The card's process dies: what completed stays. The next one makes checkpoints by itself, or not. */
@@ -59,7 +60,7 @@ static void open_with_much_to_append_again(void)
 	write_much(vol);
 	die(true, 1 << 2);
 	store_stats(sb.store, &st);
-	assert_true(st.recovery_reappended > 8);
+	assert_true(st.recovery_reappended > BLOCKS / STRIPE / 2);
 	assert_true(
 		st.log.bytes_data > 8 << 20); /* of this process, which has only recovered yet */
 }
