@@ -134,6 +134,7 @@ void stripelog_checkpoint_start(struct stripelog *log, bool base, struct stripel
 {
 	struct ledger_group *g, *tmp;
 
+	assert(!log->scan); /* no recovery is under way */
 	close_records(log);
 	*c = (struct stripelog_ckpt){.base = base, .id = ++log->ckpt_started};
 	c->floor = (struct log_floor){.epoch = pool_epoch(log->pool),

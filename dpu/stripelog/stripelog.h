@@ -298,6 +298,7 @@ struct stripelog_ckpt {
 	uint32_t stage;
 	uint64_t cursor;
 };
+/* Not between a scan and the end of the recovery that follows it. */
 void stripelog_checkpoint_start(struct stripelog *log, bool base, struct stripelog_ckpt *c);
 /* The next section: 0, its type and *len bytes (at most cap, which is 4 KiB at least); 1: that was all. */
 int stripelog_checkpoint_next(struct stripelog *log, struct stripelog_ckpt *c, uint16_t *type,

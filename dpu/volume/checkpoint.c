@@ -407,7 +407,11 @@ int checkpoint_poll(struct store *s)
 
 	switch (ck->state) {
 	case CK_IDLE:
-		if (s->stats.fenced || s->cfg.read_only)
+		/*
+		 * Not out of the middle of a recovery, which appends enough to bring one about: until it has ended maps refer to stripes that it has put
+		 * elsewhere, and what it accepts is not settled.
+		 */
+		if (!s->recovered || s->stats.fenced || s->cfg.read_only)
 			return 0;
 		if (!s->cfg.manual_checkpoints && !s->closing && ++ck->rounds % TRIGGER_ROUNDS == 0)
 			check_trigger(ck);

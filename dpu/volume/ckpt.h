@@ -6,7 +6,7 @@
  *	     -> sections -> flush (every device) -> commit (root) -> idle
  *
  * Writes go on all the while: pages are taken as they are when their turn comes. What happened since the floor is still in the log, and beats them
- * at a recovery. hwdocs/formats/checkpoint.md says why that is right.
+ * at a recovery. hwdocs/formats/checkpoint.md says why that is right. None begins before the store's own recovery has ended.
  *
  * Thread: the shard's. A state ends in the poller's round or in a completion; nothing waits but checkpoint_final().
  */

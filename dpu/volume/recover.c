@@ -262,8 +262,10 @@ int store_recover(struct store *s, struct err *err)
 		rc = err_set(err, -ENOMEM, pool_cfg(s->pool)->name, NULL, "no memory");
 	if (rc == 0 && !s->cfg.read_only)
 		rc = begin(&r, err);
-	if (rc == 0)
+	if (rc == 0) {
+		s->recovered = true;
 		checkpoint_soon(s);
+	}
 	moved_free(&r);
 	shadows_free(&r);
 	free(r.verdicts);

@@ -293,6 +293,7 @@ struct store {
 	struct checkpoint *ck;
 	struct healer *healer;
 
+	bool recovered; /* maps and stripe table agree: checkpoints may begin */
 	bool have_ckpt; /* one is committed or on its way: what is freed goes through limbo */
 	uint8_t era; /* 0 or 1; see era_enter() */
 	uint32_t era_count[2];

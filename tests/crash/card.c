@@ -39,7 +39,8 @@ static unsigned int members(struct world *w, struct card *c, struct image *im, s
 	return n;
 }
 
-static void store_up(struct world *w, struct card *c, struct pool *p)
+/* Checkpoints by themselves, now and then so soon that what a recovery appends again is enough for one. */
+static void store_up(struct world *w, struct card *c, struct pool *p, bool create)
 {
 	struct store_cfg sc = {.pool = p,
 		.ec = EC_ISAL,
@@ -51,6 +52,8 @@ static void store_up(struct world *w, struct card *c, struct pool *p)
 	struct err e = {0};
 	int rc;
 
+	if (!create && sc.checkpoint_bytes == 1 << 20)
+		sc.checkpoint_bytes = 64 << 10;
 	sc.queue.group_commit = !one_in(w, 4);
 	sc.queue.max_bytes = (uint32_t)(4096u << rnd(w, 6));
 	sc.queue.max_count = (uint32_t)rnd(w, 5);
@@ -104,7 +107,7 @@ int card_up(struct world *w, struct card *c, struct image *im, struct journal *j
 	}
 	if (rc < 0)
 		fail(w, "the pool does not open: %s", err_text(&e));
-	store_up(w, c, p);
+	store_up(w, c, p, create);
 	return 0;
 }
 

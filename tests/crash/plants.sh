@@ -70,7 +70,7 @@ results() {
 objects=$(for f in tests/crash/*.c; do echo "$O/${f%.c}.o"; done)
 SSE=
 [ "$(uname -m)" = x86_64 ] && SSE=-msse4.2
-LIBS="$(pkg-config --libs libisal liburing uuid) -lpthread -lm"
+LIBS="$(sed -n 's/^DPU_LIBS *:= *//p' dpu/build.mk) -lpthread -lm"
 
 # ---- writes and flushes
 plant flush_skips_areas dpu/volume/flush.c 's/mask |= 1ull << d;/mask |= 0;/'
@@ -99,6 +99,7 @@ plant epoch_not_raised dpu/pool/epoch.c 's/^\tp->sb.epoch++;//'
 # ---- checkpoints and reuse
 plant returning_device_believed dpu/stripelog/scan.c 's/if (floor_covers(s->log, h->epoch, h->number))/if (false)/; s/return !floor_covers_group(log, h->generation);/return true;/'
 plant checkpoint_without_barrier dpu/volume/checkpoint.c 's/if (s->era_count\[ck->old_era\])/if (false)/'
+plant checkpoint_within_a_recovery dpu/volume/checkpoint.c 's/if (!s->recovered || /if (/'
 plant dirty_page_missed dpu/volume/map.c '/^void map_set(/,/^}/s/p->gen = m->mm->gen;//'
 plant checkpoint_not_flushed dpu/pool/checkpoint.c 's/^\tfor (; devs; devs &= devs - 1) {/\tfor (devs = 0; devs; devs \&= devs - 1) {/'
 plant half_committed_root dpu/pool/ckpt_root.c 's/^\tdevio_start(w->p, d, d->dev, FLASH_FLUSH, 0, NULL, 0);/\troot_flushed(d, 0);/'
