@@ -2,63 +2,133 @@
 #include "common/nvme/address.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/base/util.h"
+#include "common/nvme/fabrics.h"
 
 #define PORT_DEFAULT 4420
+#define FORM         "HOST[:PORT][,HOST[:PORT]...]/SUBNQN#NSID"
+#define SHOWN        64u /* of what is wrong */
+
+struct parse {
+	struct nvme_address *a;
+	const char *object, *field;
+	struct err *err;
+};
 
 bool nvme_address_is_remote(const char *text)
 {
 	return strncmp(text, "nvme+", 5) == 0;
 }
 
-/* Digits only, all of [text, text + len), up to max. */
-static int number(const char *text, size_t len, uint64_t max, uint64_t *out)
+static int bad(const struct parse *p, const char *part, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The sentence begins with the part: as the field, or within the caller's. */
+static int bad(const struct parse *p, const char *part, const char *fmt, ...)
+{
+	char why[400];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	if (p->field)
+		return err_set(p->err, -EINVAL, p->object, p->field, "%s %s", part, why);
+	return err_set(p->err, -EINVAL, p->object, part, "%s", why);
+}
+
+static const char *scheme(const struct parse *p)
+{
+	return p->a->rdma ? "nvme+rdma" : "nvme+tcp";
+}
+
+static int shown(size_t len)
+{
+	return (int)MIN(len, (size_t)SHOWN);
+}
+
+/* Digits and nothing else. */
+static bool number(const char *s, size_t len, uint64_t max, uint64_t *out)
 {
 	uint64_t v = 0;
 
 	if (!len || len > 10)
-		return -EINVAL;
+		return false;
 	for (size_t i = 0; i < len; i++) {
-		if (!isdigit((unsigned char)text[i]))
-			return -EINVAL;
-		v = v * 10 + (uint64_t)(text[i] - '0');
+		if (s[i] < '0' || s[i] > '9')
+			return false;
+		v = v * 10 + (uint64_t)(s[i] - '0');
 	}
 	*out = v;
-	return v > max ? -EINVAL : 0;
+	return v <= max;
+}
+
+/* ---- HOST[:PORT] --------------------------------------------------------------------------------------------- */
+
+/* In its shortest spelling: whoever compares two compares texts. */
+static int host_take(const struct parse *p, const char *s, size_t len, bool v6, char host[64])
+{
+	uint8_t raw[sizeof(struct in6_addr)];
+
+	if (len < 64) {
+		memcpy(host, s, len);
+		host[len] = 0;
+	}
+	if (len >= 64 || strlen(host) != len || inet_pton(v6 ? AF_INET6 : AF_INET, host, raw) != 1)
+		return bad(p, "host",
+			"'%.*s' is not a numeric %s address; allowed: IPv4[:PORT] or "
+			"[IPv6][:PORT], such as 10.0.0.2:4420 (names are not resolved)",
+			shown(len), s, v6 ? "IPv6" : "IPv4");
+	(void)inet_ntop(v6 ? AF_INET6 : AF_INET, raw, host, 64);
+	return 0;
+}
+
+static int port_take(const struct parse *p, const char *s, size_t len, uint16_t *port)
+{
+	uint64_t v;
+
+	if (!number(s, len, UINT16_MAX, &v) || !v)
+		return bad(p, "port", "'%.*s' is not a number in range; allowed: 1 to 65535",
+			shown(len), s);
+	*port = (uint16_t)v;
+	return 0;
+}
+
+static int path_take(
+	const struct parse *p, const char *s, size_t len, char host[64], uint16_t *port)
+{
+	bool v6 = len && s[0] == '[';
+	const char *end = s + len, *from = s + v6,
+		   *to = len ? memchr(s, v6 ? ']' : ':', len) : NULL, *rest;
+	int rc;
+
+	if (!len)
+		return bad(p, "host", "is missing; allowed: " FORM);
+	if (v6 && !to)
+		return bad(p, "host", "'%.*s' lacks its closing bracket; allowed: [IPv6][:PORT]",
+			shown(len), s);
+	if (!to)
+		to = end;
+	rest = to + v6;
+	rc = host_take(p, from, (size_t)(to - from), v6, host);
+	if (rc < 0 || rest == end)
+		return rc;
+	if (*rest != ':')
+		return bad(p, "host", "'%.*s' stands behind the bracket; allowed: [IPv6][:PORT]",
+			shown((size_t)(end - rest)), rest);
+	return port_take(p, rest + 1, (size_t)(end - rest - 1), port);
 }
 
 int nvme_host_parse(const char *text, size_t len, char host[64], uint16_t *port)
 {
-	bool v6 = len && text[0] == '[';
-	const char *end = memchr(text, v6 ? ']' : ':', len), *rest = end;
-	uint8_t bin[16];
-	uint64_t v;
-	size_t n;
+	const struct parse nobody_told = {0};
 
-	if (v6 && !end)
-		return -EINVAL;
-	text += v6;
-	len -= v6;
-	n = end ? (size_t)(end - text) : len;
-	if (!n || n >= 64)
-		return -EINVAL;
-	memcpy(host, text, n);
-	host[n] = 0;
-	if (inet_pton(v6 ? AF_INET6 : AF_INET, host, bin) != 1)
-		return -EINVAL;
-	rest = v6 ? end + 1 : text + n;
-	len -= (size_t)(rest - text);
-	if (!len)
-		return 0;
-	if (rest[0] != ':' || number(rest + 1, len - 1, UINT16_MAX, &v) < 0 || !v)
-		return -EINVAL;
-	*port = (uint16_t)v;
-	return 0;
+	return path_take(&nobody_told, text, len, host, port);
 }
 
 const char *nvme_host_text(const char *host, uint16_t port, char *buf, size_t size)
@@ -79,156 +149,227 @@ void nvme_address_domain(const struct nvme_address *a, char domain[64])
 	domain[n] = 0;
 }
 
-static int hosts_parse(const char *text, const char *end, struct nvme_address *a,
-	const char *object, const char *field, struct err *err)
+static int paths_take(const struct parse *p, const char *s, const char *end)
 {
-	while (text < end) {
-		const char *comma = memchr(text, ',', (size_t)(end - text));
-		size_t len = (size_t)((comma ? comma : end) - text);
+	struct nvme_address *a = p->a;
 
-		if (a->npaths == NVME_ADDRESS_PATHS)
-			return err_set(err, -EINVAL, object, field,
-				"too many hosts; allowed: up to %d paths to one namespace",
-				NVME_ADDRESS_PATHS);
-		a->paths[a->npaths].port = PORT_DEFAULT;
-		if (nvme_host_parse(
-			    text, len, a->paths[a->npaths].host, &a->paths[a->npaths].port) < 0)
-			return err_set(err, -EINVAL, object, field,
-				"'%.*s' is no host; allowed: IPv4[:PORT] or [IPv6][:PORT], "
-				"numeric, such as 10.0.0.2:4420",
-				(int)(len < 80 ? len : 80), text);
-		for (unsigned int i = 0; i < a->npaths; i++)
-			if (a->paths[i].port == a->paths[a->npaths].port &&
-				!strcmp(a->paths[i].host, a->paths[a->npaths].host))
-				return err_set(err, -EINVAL, object, field,
-					"host '%s' is there twice", a->paths[i].host);
+	for (;;) {
+		const char *comma = memchr(s, ',', (size_t)(end - s)), *to = comma ? comma : end;
+		unsigned int n = a->npaths;
+		int rc;
+
+		if (n == NVME_ADDRESS_PATHS)
+			return bad(p, "host",
+				"'%.*s' is one too many; allowed: %d paths to one namespace",
+				shown((size_t)(to - s)), s, NVME_ADDRESS_PATHS);
+		a->paths[n].port = PORT_DEFAULT;
+		rc = path_take(p, s, (size_t)(to - s), a->paths[n].host, &a->paths[n].port);
+		if (rc < 0)
+			return rc;
+		for (unsigned int i = 0; i < n; i++)
+			if (a->paths[i].port == a->paths[n].port &&
+				!strcmp(a->paths[i].host, a->paths[n].host))
+				return bad(p, "host", "%s port %u is there twice; allowed: once",
+					a->paths[n].host, a->paths[n].port);
 		a->npaths++;
-		text += len + (comma != NULL);
-		if (comma && text == end)
-			return err_set(
-				err, -EINVAL, object, field, "no host behind the last comma");
+		if (!comma)
+			return 0;
+		s = comma + 1;
 	}
-	if (!a->npaths)
-		return err_set(err, -EINVAL, object, field, "no host; allowed: %s",
-			"nvme+tcp://HOST[:PORT]/SUBNQN#NSID");
+}
+
+/* ---- SUBNQN#NSID ------------------------------------------------------------------------------------------------ */
+
+static bool nqn_take(struct nvme_address *a, const char *s, size_t len)
+{
+	if (len >= sizeof(a->subnqn))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (s[i] <= ' ' || s[i] > '~')
+			return false;
+	memcpy(a->subnqn, s, len);
+	a->subnqn[len] = 0;
+	return nvme_nqn_ok(a->subnqn);
+}
+
+static int namespace_take(const struct parse *p, const char *s, const char *end)
+{
+	const char *hash = memrchr(s, '#', (size_t)(end - s));
+	uint64_t nsid;
+
+	if (!hash)
+		return bad(p, "namespace",
+			"is missing; allowed: %s://" FORM
+			" (quoted: in YAML and in shells '#' begins a comment)",
+			scheme(p));
+	if (!nqn_take(p->a, s, (size_t)(hash - s)))
+		return bad(p, "NQN",
+			"'%.*s' is not an NVMe qualified name; allowed: nqn. and up to 219 more "
+			"characters, printable ASCII without spaces",
+			shown((size_t)(hash - s)), s);
+	if (!number(hash + 1, (size_t)(end - hash - 1), UINT32_MAX - 1, &nsid) || !nsid)
+		return bad(p, "namespace",
+			"'%.*s' is not a number in range; allowed: 1 to 4294967294",
+			shown((size_t)(end - hash - 1)), hash + 1);
+	p->a->nsid = (uint32_t)nsid;
 	return 0;
 }
+
+/* ---- options ------------------------------------------------------------------------------------------------------ */
+
+enum {
+	OPT_HDGST,
+	OPT_DDGST,
+	OPT_ZERO_COPY,
+	OPT_QUEUES,
+	OPT_DEPTH,
+	OPT_KEEP_ALIVE,
+	OPT_RESTART_MIN
+};
 
 static const struct option {
 	const char *name;
 	bool tcp_only;
 	uint32_t min, max; /* max 0: takes no value */
-} options[] = {{"hdgst", true, 0, 0}, {"ddgst", true, 0, 0}, {"zero-copy", true, 0, 0},
-	{"queues", false, 1, 64}, {"depth", false, 2, 1023}, {"keep-alive", false, 100, 60000}};
+} options[] = {
+	[OPT_HDGST] = {"hdgst", true, 0, 0},
+	[OPT_DDGST] = {"ddgst", true, 0, 0},
+	[OPT_ZERO_COPY] = {"zero-copy", true, 0, 0},
+	[OPT_QUEUES] = {"queues", false, 1, NVME_ADDRESS_QUEUES_MAX},
+	[OPT_DEPTH] = {"depth", false, 2, NVME_ADDRESS_DEPTH_MAX},
+	[OPT_KEEP_ALIVE] = {"keep-alive", false, 100, 60000},
+	[OPT_RESTART_MIN] = {"restart-min", false, 1, 600000},
+};
 
 static void option_set(struct nvme_address *a, size_t i, uint32_t v)
 {
-	bool *const flags[] = {&a->hdgst, &a->ddgst, &a->zero_copy};
-	uint32_t *const numbers[] = {&a->queues, &a->depth, &a->keep_alive_ms};
-
-	if (i < ARRAY_LEN(flags))
-		*flags[i] = true;
-	else
-		*numbers[i - ARRAY_LEN(flags)] = v;
+	switch (i) {
+	case OPT_HDGST:
+		a->hdgst = true;
+		break;
+	case OPT_DDGST:
+		a->ddgst = true;
+		break;
+	case OPT_ZERO_COPY:
+		a->zero_copy = true;
+		break;
+	case OPT_QUEUES:
+		a->queues = v;
+		break;
+	case OPT_DEPTH:
+		a->depth = v;
+		break;
+	case OPT_KEEP_ALIVE:
+		a->keep_alive_ms = v;
+		break;
+	default:
+		a->restart_min_ms = v;
+		break;
+	}
 }
 
-static int option_take(const char *o, size_t len, struct nvme_address *a, unsigned int *seen)
+static int option_unknown(const struct parse *p, const char *s, size_t len)
 {
-	const char *eq = memchr(o, '=', len);
-	size_t n = eq ? (size_t)(eq - o) : len;
-	uint64_t v = 0;
+	char all[200];
+	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-		const struct option *opt = &options[i];
+		const struct option *o = &options[i];
 
-		if (strlen(opt->name) != n || strncmp(opt->name, o, n) != 0)
+		if (o->tcp_only && p->a->rdma)
 			continue;
-		if (*seen & 1u << i || (opt->tcp_only && a->rdma) || !opt->max == !!eq)
-			return -EINVAL;
-		if (eq && (number(eq + 1, len - n - 1, opt->max, &v) < 0 || v < opt->min))
-			return -EINVAL;
-		*seen |= 1u << i;
-		option_set(a, i, (uint32_t)v);
-		return 0;
+		n += (size_t)snprintf(all + n, sizeof(all) - n, "%s%s", n ? ", " : "", o->name);
+		if (o->max)
+			n += (size_t)snprintf(all + n, sizeof(all) - n, "=%u..%u", o->min, o->max);
 	}
-	return -EINVAL;
+	return bad(p, "option", "'%.*s' is not known; allowed: %s", shown(len), s, all);
 }
 
-static int options_parse(const char *text, struct nvme_address *a, const char *object,
-	const char *field, struct err *err)
+static int option_take(const struct parse *p, const char *s, size_t len, unsigned int *seen)
+{
+	const char *eq = memchr(s, '=', len);
+	size_t name = eq ? (size_t)(eq - s) : len, i = 0;
+	const struct option *o;
+	uint64_t v = 0;
+
+	while (i < ARRAY_LEN(options) &&
+		(strlen(options[i].name) != name || strncmp(options[i].name, s, name) != 0))
+		i++;
+	if (i == ARRAY_LEN(options))
+		return option_unknown(p, s, len);
+	o = &options[i];
+	if (*seen & 1u << i)
+		return bad(p, o->name, "is there twice; allowed: once");
+	*seen |= 1u << i;
+	if (o->tcp_only && p->a->rdma)
+		return bad(p, o->name, "is not for nvme+rdma; allowed: with nvme+tcp://");
+	if (!o->max && eq)
+		return bad(p, o->name, "takes no value; allowed: the name alone");
+	if (o->max && (!eq || !number(eq + 1, len - name - 1, o->max, &v) || v < o->min))
+		return bad(p, o->name, "takes a number; allowed: %u to %u", o->min, o->max);
+	option_set(p->a, i, (uint32_t)v);
+	return 0;
+}
+
+static int options_take(const struct parse *p, const char *s)
 {
 	unsigned int seen = 0;
 
 	for (;;) {
-		size_t len = strcspn(text, "&");
+		size_t len = strcspn(s, "&");
+		int rc = option_take(p, s, len, &seen);
 
-		if (option_take(text, len, a, &seen) < 0)
-			return err_set(err, -EINVAL, object, field,
-				"option '%.*s' is not known, there twice or out of range; allowed: "
-				"%squeues=1..64, depth=2..1023, keep-alive=100..60000 (ms)",
-				(int)(len < 60 ? len : 60), text,
-				a->rdma ? "" : "hdgst, ddgst, zero-copy, ");
-		if (!text[len])
-			return 0;
-		text += len + 1;
+		if (rc < 0 || !s[len])
+			return rc;
+		s += len + 1;
 	}
 }
 
-static int nqn_parse(const char *text, size_t len, struct nvme_address *a, const char *object,
-	const char *field, struct err *err)
+/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+
+static int rest_take(const struct parse *p, const char *rest)
 {
-	if (len < 5 || len >= sizeof(a->subnqn) || strncmp(text, "nqn.", 4) != 0)
-		return err_set(err, -EINVAL, object, field,
-			"'%.*s' is no subsystem name; allowed: nqn. and up to 219 characters",
-			(int)(len < 80 ? len : 80), text);
-	for (size_t i = 0; i < len; i++)
-		if (text[i] <= ' ' || text[i] > '~')
-			return err_set(err, -EINVAL, object, field,
-				"the subsystem name holds a character that is not allowed; "
-				"allowed: "
-				"printable ASCII without spaces");
-	memcpy(a->subnqn, text, len);
-	a->subnqn[len] = 0;
-	return 0;
+	const char *slash, *end;
+	int rc;
+
+	if (strncmp(rest, "//", 2) != 0)
+		return bad(p, "address", "does not begin with %s://; allowed: %s://" FORM,
+			scheme(p), scheme(p));
+	if (strlen(rest) > NVME_ADDRESS_TEXT_MAX)
+		return bad(
+			p, "address", "is too long; allowed: %d characters", NVME_ADDRESS_TEXT_MAX);
+	slash = strchr(rest + 2, '/');
+	if (!slash)
+		return bad(p, "NQN", "is missing; allowed: %s://" FORM, scheme(p));
+	rc = paths_take(p, rest + 2, slash);
+	if (rc < 0)
+		return rc;
+	end = strchr(slash + 1, '?');
+	rc = namespace_take(p, slash + 1, end ? end : slash + 1 + strlen(slash + 1));
+	return rc < 0 || !end ? rc : options_take(p, end + 1);
+}
+
+int nvme_address_parse_rest(bool rdma, const char *rest, struct nvme_address *out,
+	const char *object, const char *field, struct err *err)
+{
+	const struct parse p = {.a = out, .object = object, .field = field, .err = err};
+
+	*out = (struct nvme_address){.rdma = rdma};
+	return rest_take(&p, rest);
 }
 
 int nvme_address_parse(const char *text, struct nvme_address *out, const char *object,
 	const char *field, struct err *err)
 {
-	const char *p, *slash, *hash;
-	uint64_t nsid;
-	size_t len;
-	int rc;
+	const struct parse p = {.a = out, .object = object, .field = field, .err = err};
+	bool rdma = strncmp(text, "nvme+rdma:", 10) == 0;
 
-	memset(out, 0, sizeof(*out));
-	out->rdma = strncmp(text, "nvme+rdma://", 12) == 0;
-	if (!out->rdma && strncmp(text, "nvme+tcp://", 11) != 0)
-		return err_set(err, -EINVAL, object, field,
-			"'%.40s' names no transport; allowed: nvme+tcp://..., nvme+rdma://...",
-			text);
+	*out = (struct nvme_address){.rdma = rdma};
+	if (!rdma && strncmp(text, "nvme+tcp:", 9) != 0)
+		return bad(&p, "transport",
+			"is missing in '%.40s'; allowed: nvme+tcp://..., nvme+rdma://...", text);
 	if (strlen(text) > NVME_ADDRESS_TEXT_MAX)
-		return err_set(err, -EINVAL, object, field, "too long; allowed: %d characters",
+		return bad(&p, "address", "is too long; allowed: %d characters",
 			NVME_ADDRESS_TEXT_MAX);
-	p = text + (out->rdma ? 12 : 11);
-	slash = strchr(p, '/');
-	hash = slash ? memrchr(slash, '#', strcspn(slash, "?")) : NULL;
-	if (!hash)
-		return err_set(err, -EINVAL, object, field,
-			"'%.120s' has no %s; allowed: %sHOST[:PORT]/SUBNQN#NSID (quoted: in YAML "
-			"and "
-			"shells '#' begins a comment)",
-			text, slash ? "#NSID" : "subsystem",
-			out->rdma ? "nvme+rdma://" : "nvme+tcp://");
-	rc = hosts_parse(p, slash, out, object, field, err);
-	if (rc == 0)
-		rc = nqn_parse(slash + 1, (size_t)(hash - slash - 1), out, object, field, err);
-	if (rc < 0)
-		return rc;
-	len = strcspn(hash + 1, "?");
-	if (number(hash + 1, len, UINT32_MAX - 1, &nsid) < 0 || !nsid)
-		return err_set(err, -EINVAL, object, field,
-			"'%.*s' is no namespace number; allowed: 1 to 4294967294",
-			(int)(len < 40 ? len : 40), hash + 1);
-	out->nsid = (uint32_t)nsid;
-	return hash[1 + len] ? options_parse(hash + 2 + len, out, object, field, err) : 0;
+	return rest_take(&p, text + (rdma ? 10 : 9));
 }

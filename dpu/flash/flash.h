@@ -7,7 +7,7 @@
  * Addresses:  file:PATH                 a file or block device that exists
  *             nvme+tcp://HOST[:PORT][,HOST[:PORT]...]/SUBNQN#NSID[?OPTION[&OPTION...]]
  *             nvme+rdma://...           the same. Several hosts are several paths to one namespace. [ADDR] for IPv6; port 4420. Options:
- *                                       hdgst, ddgst (tcp), queues=N, depth=N, keep-alive=MS, zero-copy (tcp)
+ *                                       hdgst, ddgst, zero-copy (tcp), queues=N, depth=N, keep-alive=MS, restart-min=MS (common/nvme/address.h)
  *             mem:SIZE[,name=NAME]      fresh and zero; with a name the contents outlive the close, for the process
  *             fault:[volatile:]ADDRESS  see fault.h; volatile: with a cache that power loss empties
  *

@@ -525,7 +525,11 @@ static const struct flash_ops remote_ops = {
 
 /* ---- open --------------------------------------------------------------------------------------------------------------- */
 
-int remote_connect(struct shard *sh, const char *transport, const struct remote_addr *a,
+static_assert(NVME_ADDRESS_PATHS == NVMF_PATHS_MAX, "as many paths as an address can name");
+static_assert(NVME_ADDRESS_QUEUES_MAX == NVMF_QUEUES_MAX, "as many queues");
+static_assert(NVME_ADDRESS_DEPTH_MAX == NVMF_DEPTH_MAX - 1, "as many commands");
+
+int remote_connect(struct shard *sh, const char *transport, const struct nvme_address *a,
 	const struct flash_opts *opts, struct nvmf_dev **out, struct err *err)
 {
 	uint32_t depth = opts->depth ? opts->depth : FLASH_DEPTH_DEFAULT;
@@ -533,8 +537,9 @@ int remote_connect(struct shard *sh, const char *transport, const struct remote_
 		.ctrl = {.transport = transport,
 			.subnqn = a->subnqn,
 			.hostid = opts->host_id,
-			.nqueues = a->queues ? a->queues : 1,
-			.depth = a->depth ? a->depth : (uint16_t)MIN(depth, NVMF_DEPTH_MAX - 1u),
+			.nqueues = a->queues ? (uint16_t)a->queues : 1,
+			.depth = (uint16_t)MIN(
+				a->depth ? a->depth : depth, (uint32_t)NVME_ADDRESS_DEPTH_MAX),
 			.hdgst = a->hdgst,
 			.ddgst = a->ddgst,
 			.zero_copy = a->zero_copy,
@@ -545,9 +550,13 @@ int remote_connect(struct shard *sh, const char *transport, const struct remote_
 		.nsid = a->nsid,
 		.depth = depth * PARTS_PER_IO,
 		.io_timeout_ms = FLASH_GONE_MS / 2,
+		.restart_min_ms = a->restart_min_ms,
 	};
 
-	memcpy(cfg.paths, a->paths, sizeof(cfg.paths));
+	for (unsigned int i = 0; i < a->npaths; i++) {
+		memcpy(cfg.paths[i].host, a->paths[i].host, sizeof(cfg.paths[i].host));
+		cfg.paths[i].port = a->paths[i].port;
+	}
 	return nvmf_dev_open(sh, &cfg, NULL, NULL, out, err);
 }
 
@@ -606,7 +615,7 @@ static int alloc(struct remote *r)
 
 /* Connected: with what was warmed, for what is left of its time. */
 static int reach(struct remote *r, const char *transport, const char *where,
-	const struct remote_addr *a, const struct flash_opts *opts, struct err *err)
+	const struct nvme_address *a, const struct flash_opts *opts, struct err *err)
 {
 	uint64_t now = shard_now_ns(r->f.sh), since = now,
 		 limit = opts->connect_ms ? opts->connect_ms : CONNECT_MS;
@@ -625,9 +634,9 @@ static int reach(struct remote *r, const char *transport, const char *where,
 static int open_transport(struct shard *sh, const char *transport, const char *where,
 	const struct flash_opts *opts, struct flash **out, struct err *err)
 {
-	struct remote_addr a;
+	struct nvme_address a;
 	struct remote *r;
-	int rc = remote_addr_parse(where, !strcmp(transport, "tcp"), &a, err);
+	int rc = nvme_address_parse_rest(!strcmp(transport, "rdma"), where, &a, where, NULL, err);
 
 	if (rc < 0)
 		return rc;
@@ -638,7 +647,7 @@ static int open_transport(struct shard *sh, const char *transport, const char *w
 	r->f.sh = sh;
 	TAILQ_INIT(&r->hungry);
 	TAILQ_INIT(&r->over);
-	memcpy(r->use.subnqn, a.subnqn, sizeof(r->use.subnqn));
+	snprintf(r->use.subnqn, sizeof(r->use.subnqn), "%s", a.subnqn);
 	r->use.nsid = a.nsid;
 	r->use.exclusive = opts->exclusive;
 	rc = remote_use_begin(sh, &r->use, where, err);

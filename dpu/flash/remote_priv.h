@@ -3,8 +3,9 @@
 #ifndef DPU_FLASH_REMOTE_PRIV_H
 #define DPU_FLASH_REMOTE_PRIV_H
 
+#include "common/nvme/address.h"
 #include "dpu/flash/flash_priv.h"
-#include "dpu/flash/remote_addr.h"
+#include "dpu/nvmf/dev.h"
 
 /* One per open device. What a closed one leaves behind is the set's own. Any thread. */
 struct remote_use {
@@ -20,7 +21,7 @@ int remote_use_begin(struct shard *sh, struct remote_use *u, const char *where, 
 void remote_use_end(struct remote_use *u, uint64_t ghosts_ns);
 
 /* Connecting to a namespace as a flash does it. transport: "tcp", "rdma". */
-int remote_connect(struct shard *sh, const char *transport, const struct remote_addr *a,
+int remote_connect(struct shard *sh, const char *transport, const struct nvme_address *a,
 	const struct flash_opts *opts, struct nvmf_dev **out, struct err *err);
 
 /* ---- connections begun before they are wanted: of a shard's own thread each ---- */

@@ -160,11 +160,12 @@ static void warm_expire(void *arg)
 void remote_warm(
 	struct shard *sh, const char *transport, const char *where, const struct flash_opts *opts)
 {
-	struct remote_addr a;
+	struct nvme_address a;
 	struct warm *w;
 
 	if (warm_find(sh, transport, where) || strlen(where) >= sizeof(w->where) ||
-		remote_addr_parse(where, !strcmp(transport, "tcp"), &a, NULL) < 0)
+		nvme_address_parse_rest(!strcmp(transport, "rdma"), where, &a, where, NULL, NULL) <
+			0)
 		return;
 	w = calloc(1, sizeof(*w));
 	if (!w)

@@ -675,6 +675,11 @@ const struct nvmf_stats *nvmf_stats(const struct nvmf *n)
 	return &n->stats;
 }
 
+uint64_t nvmf_heard_ns(const struct nvmf *n)
+{
+	return n->heard_ns;
+}
+
 const struct nvme_id_ctrl *nvmf_id(const struct nvmf *n)
 {
 	return &n->id;

@@ -16,6 +16,7 @@
 #define RECONNECT_MIN_MS      100
 #define RECONNECT_MAX_MS      2000
 #define GHOSTS_PER_IO         4
+#define DEFAULT_RESTART_MS    8000
 
 /* ---- open, close, abandon ------------------------------------------------------------------------------------ */
 
@@ -36,6 +37,8 @@ static void take_cfg(
 {
 	d->nsid = cfg->nsid;
 	d->io_timeout_ms = cfg->io_timeout_ms ? cfg->io_timeout_ms : DEFAULT_TIMEOUT_MS;
+	d->restart_min_ns = (cfg->restart_min_ms ? cfg->restart_min_ms : DEFAULT_RESTART_MS) *
+			    DEV_NS_PER_MS;
 	snprintf(d->name, sizeof(d->name), "%s namespace %u", cfg->ctrl.subnqn, cfg->nsid);
 	*ctrl = cfg->ctrl;
 	if (!ctrl->hostid && !ctrl->hostnqn) {

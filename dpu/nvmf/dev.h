@@ -16,8 +16,13 @@
  * the target's own word is no ghost.
  *
  * Caches. A target that restarts loses what was in its volatile cache, and comes back as if nothing had happened. So a flush succeeds only
- * over a connection that is as old as the oldest write it has to cover; where there is none any more it ends with NVMF_DEV_GONE: what had been
- * written since the last flush may not be there.
+ * over a path on which it is known that the target has not restarted since before the oldest write the flush has to cover; where there is none any
+ * more it ends with NVMF_DEV_GONE: what had been written since the last flush may not be there. A path knows it
+ *  - of the time of one connection;
+ *  - of a loss, where it was connected again sooner after the target was last heard than it can lose power and serve the namespace again
+ *    (nvmf_dev_cfg.restart_min_ms): a cable, a switch, a target that dropped us. Only what was answered on a connection that was complete counts as
+ *    heard: one that was begun and failed may have been with the target after its restart;
+ *  - of all the time since this host's reservation key was registered, where the key is still there and would not have survived a loss of power.
  *
  * Reservations (where the target has them) keep a former owner of the pool out: nvmf_dev_claim().
  *
@@ -53,6 +58,8 @@ struct nvmf_dev_cfg {
 	uint32_t depth; /* I/Os at once, over all paths; 0: the queues' */
 	uint32_t
 		io_timeout_ms; /* then a command is aborted; after as long again its connection is given up. 0: 4000 */
+	/* The least time in which the peer could lose power and serve the namespace again; see Caches. 0: 8000; 1: no outage is that short. */
+	uint32_t restart_min_ms;
 };
 
 enum nvmf_dev_op {

@@ -150,8 +150,10 @@ int nvmf_dev_claim(struct nvmf_dev *d, uint64_t key, bool preempt, struct err *e
 	rc = begin(&c);
 	if (rc == 0)
 		rc = report(&c);
-	if (rc == 0)
-		rc = take(&c, preempt);
+	if (rc < 0)
+		return rc;
+	d->claim_seq = d->wrote_seq; /* the key may have come to the target just now */
+	rc = take(&c, preempt);
 	if (rc < 0)
 		return rc;
 	d->claim_key = key;

@@ -124,7 +124,7 @@ static void note_flushed(struct nvmf_dev *d, const struct nvmf_dev_io *io)
 		d->dirty_seq = MAX(d->dirty_seq, io->seq + 1);
 }
 
-/* An answer over this path shows that the target has not restarted since the oldest write in its cache. */
+/* A flush over this path is of the cache that the oldest unflushed write went into: the target has not restarted since (dev.h, Caches). */
 static bool covers_cache(const struct nvmf_dev *d, const struct path *p)
 {
 	return !d->dirty_seq || p->up_seq < d->dirty_seq;
@@ -230,8 +230,8 @@ static void cache_lost(struct nvmf_dev *d)
 	if (d->cache_lost)
 		return;
 	d->cache_lost = true;
-	log_warn("nvmf: %s: every connection to it was lost since its last flush; if it has "
-		 "restarted, what was in its cache is gone",
+	log_warn("nvmf: %s: it was away for so long since its last flush that it may have "
+		 "restarted: what was in its cache may be gone",
 		d->name);
 }
 

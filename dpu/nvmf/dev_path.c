@@ -280,6 +280,21 @@ static void identified(struct path *p, uint16_t status)
 	go_on_to_claim(p);
 }
 
+/*
+ * Whoever registers the key after this sends it on a connection that lives now. So the target has not restarted since the last time it was
+ * seen without, if it has the key: unless the key survives that.
+ */
+static void key_reported(
+	struct path *p, const struct nvmf_resv_status *st, const struct nvme_resv_report *r)
+{
+	struct nvmf_dev *d = p->d;
+
+	if (!st->registered || st->our_key != d->claim_key)
+		d->claim_seq = d->wrote_seq;
+	else if (!d->ptpl && !r->ptpl)
+		p->up_seq = MIN(p->up_seq, d->claim_seq);
+}
+
 /* The target may have lost it with its power, or another host may have taken it. */
 static void claim_reported(struct path *p, uint16_t status)
 {
@@ -291,6 +306,7 @@ static void claim_reported(struct path *p, uint16_t status)
 		return;
 	}
 	nvmf_take_resv(p->n, &r, &st);
+	key_reported(p, &st, &r);
 	p->checked = true;
 	if (st.held && !st.we_hold) {
 		dev_fenced(p->d);
@@ -450,11 +466,19 @@ void path_blocked(struct path *p, uint16_t status)
 
 /* ---- what the controller tells ---------------------------------------------------------------------------------- */
 
+/* Too short an outage for the target to have restarted. */
+static bool was_short(const struct path *p)
+{
+	return p->heard_ns && shard_now_ns(p->d->sh) - p->heard_ns < p->d->restart_min_ns;
+}
+
 static void path_ready(struct nvmf *n, void *arg)
 {
 	struct path *p = arg;
 
-	p->up_seq = p->d->wrote_seq;
+	if (!was_short(p))
+		p->up_seq = p->d->wrote_seq;
+	p->up = true;
 	p->known = p->was_known = p->unfit = p->checked = false;
 	p->change_ns = 0;
 	path_look(p, false);
@@ -465,6 +489,9 @@ static void path_lost(struct nvmf *n, void *arg, int err, bool retrying)
 	struct path *p = arg;
 
 	timer_disarm(p->d->sh, &p->look);
+	if (p->up)
+		p->heard_ns = nvmf_heard_ns(n);
+	p->up = false;
 	p->known = p->was_known = p->unfit = p->again = p->changed = false;
 	p->step = PATH_IDLE;
 	snprintf(p->error, sizeof(p->error), "%.*s", (int)sizeof(p->error) - 1,

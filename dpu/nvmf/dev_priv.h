@@ -56,7 +56,11 @@ struct path {
 	void *page; /* what they read: page_bytes, NVME_IDENTIFY_SIZE at least */
 	size_t page_bytes;
 	struct timer look; /* until the steps are tried again */
-	uint64_t up_seq; /* writes that had ended when this association began */
+	bool up; /* this association has become complete */
+	uint64_t
+		heard_ns; /* the last complete association that was lost: when the target was last heard; 0: there was none */
+	uint64_t
+		up_seq; /* as many writes had ended at a time since when the target has not restarted, as this path knows */
 	uint32_t in_flight;
 	uint16_t next_queue;
 	struct nvmf_stats stats; /* when n is gone */
@@ -81,6 +85,8 @@ struct nvmf_dev {
 	bool deac; /* write zeroes may deallocate */
 	bool ptpl; /* reservations can outlive a loss of power */
 	uint64_t claim_key; /* 0: not claimed */
+	uint64_t
+		claim_seq; /* as many writes had ended when the target was last without that key, for all we know */
 	bool abandoned, fenced;
 	bool gone; /* the target says there is no such namespace any more */
 
@@ -91,6 +97,7 @@ struct nvmf_dev {
 
 	/* Writes are numbered as they end. Those from dirty_seq on lie in the target's volatile cache (0: none does). */
 	uint64_t wrote_seq, dirty_seq;
+	uint64_t restart_min_ns;
 	bool cache_lost; /* for good: what had been written cannot be believed */
 
 	struct ghost *ghosts;

@@ -109,6 +109,9 @@ void nvmf_close(struct nvmf *n);
 bool nvmf_is_ready(const struct nvmf *n);
 const struct err *nvmf_error(const struct nvmf *n); /* of the last loss or failed attempt */
 const struct nvmf_stats *nvmf_stats(const struct nvmf *n);
+/* When, at the latest so far, a command was sent that the target has answered, whatever it said: it was there then, or later. (An answer may have
+ * lain in a buffer for long before it was read; nothing is concluded from that time.) Survives reconnects, of which the commands count, too; 0: never. */
+uint64_t nvmf_heard_ns(const struct nvmf *n);
 
 /* While ready: */
 const struct nvme_id_ctrl *nvmf_id(const struct nvmf *n);

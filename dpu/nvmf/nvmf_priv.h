@@ -24,7 +24,7 @@
 
 struct nvmf_slot {
 	struct nvmf_io *io; /* NULL: free */
-	uint64_t deadline_ns;
+	uint64_t sent_ns, deadline_ns;
 	uint32_t data_bytes;
 	uint16_t cid; /* index in the low bits, generation above: a late answer fits no slot */
 	bool out; /* data goes to the controller */
@@ -131,6 +131,7 @@ struct nvmf {
 	int lost_err;
 	struct err err;
 	uint64_t lost_since_ns;
+	uint64_t heard_ns; /* nvmf_heard_ns() */
 	uint32_t retry_ms;
 	struct nvmf_stats stats;
 };

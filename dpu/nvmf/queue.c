@@ -149,8 +149,9 @@ int nvmf_queue_submit(struct nvmf_queue *q, struct nvmf_io *io)
 	s->data_bytes = len;
 	s->out = data_direction(&io->sqe) == NVME_OPC_DATA_OUT;
 	s->aborted = false;
+	s->sent_ns = shard_now_ns(n->sh);
 	s->deadline_ns = timeout_ms == UINT32_MAX ? UINT64_MAX
-						  : shard_now_ns(n->sh) + timeout_ms * NS_PER_MS;
+						  : s->sent_ns + timeout_ms * NS_PER_MS;
 	io->queue = q;
 	io->cid = s->cid;
 	io->err = 0;
@@ -192,6 +193,8 @@ void nvmf_slot_done(
 	io->err = err;
 	io->status = status;
 	io->result = result;
+	if (!err)
+		q->n->heard_ns = MAX(q->n->heard_ns, s->sent_ns);
 	if (!err && !NVME_SC_CODE(status)) {
 		if (s->out)
 			q->n->stats.tx_bytes += s->data_bytes;

@@ -87,12 +87,12 @@ for round in 1 2; do
 	sleep 4
 done
 t "a cable that is out for three seconds, twice, costs no device" never_failed a0 a1 b0 b1 c0 c1
-# A volatile cache: had the target restarted, what was in it would be gone, and the connection is all that could tell. So b1 may have to be
-# checked, and comes back by itself.
+# A volatile cache: had the target restarted, what was in it would be gone. It cannot have, in so short a time.
 peer_link b down
 sleep 2
 peer_link b up
 sleep 3
+t "neither does a short one cost the device with a volatile cache" never_failed b0 b1
 t "web1 saw no error, and all of it is right" load_end web1
 t "neither did web2" load_end web2
 t "all devices are there" tp_wait 30 all_in_use

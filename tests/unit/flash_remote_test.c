@@ -9,7 +9,6 @@
 
 #include "common/base/util.h"
 #include "dpu/core/shard.h"
-#include "dpu/flash/remote_addr.h"
 #include "tests/unit/nvmf_peer.h"
 
 #define WAIT_NS 20000000000ULL /* never reached unless something hangs */
@@ -63,101 +62,35 @@ static struct flash *open_at(const char *at)
 
 /* ---- addresses -------------------------------------------------------------------------------------------------- */
 
-static void addresses_are_taken_apart(void **state)
-{
-	struct remote_addr a;
-	struct err err = {0};
-
-	assert_int_equal(remote_addr_parse("//10.0.0.2/nqn.2024-01.x:y#3", false, &a, &err), 0);
-	assert_int_equal(a.npaths, 1);
-	assert_string_equal(a.paths[0].host, "10.0.0.2");
-	assert_int_equal(a.paths[0].port, 4420);
-	assert_string_equal(a.subnqn, "nqn.2024-01.x:y");
-	assert_int_equal(a.nsid, 3);
-	assert_int_equal(a.queues + a.depth + a.keep_alive_ms, 0);
-	assert_int_equal(remote_addr_parse("//[fe80::1]:4421,10.0.0.3:1,[::1]/nqn.a/b#4294967294?"
-					   "hdgst&ddgst&queues=64&depth=1023&keep-alive=500&"
-					   "zero-copy",
-				 true, &a, &err),
-		0);
-	assert_int_equal(a.npaths, 3);
-	assert_string_equal(a.paths[0].host, "fe80::1");
-	assert_int_equal(a.paths[0].port, 4421);
-	assert_int_equal(a.paths[1].port, 1);
-	assert_string_equal(a.paths[2].host, "::1");
-	assert_string_equal(a.subnqn, "nqn.a/b");
-	assert_int_equal(a.nsid, UINT32_MAX - 1);
-	assert_true(a.hdgst && a.ddgst && a.zero_copy);
-	assert_int_equal(a.queues, 64);
-	assert_int_equal(a.depth, 1023);
-	assert_int_equal(a.keep_alive_ms, 500);
-}
-
+/* The grammar is nvme_address_test's. */
 static void bad_addresses_are_refused_by_the_part_that_is_bad(void **state)
 {
 	static const struct {
-		const char *where, *field;
+		const char *address, *object, *field;
 	} bad[] = {
-		{"", "address"},
-		{"10.0.0.2/nqn.a:b#1", "address"},
-		{"//10.0.0.2", "NQN"},
-		{"///nqn.a:b#1", "host"},
-		{"//peer1/nqn.a:b#1", "host"},
-		{"//10.0.0/nqn.a:b#1", "host"},
-		{"//10.0.0.2,/nqn.a:b#1", "host"},
-		{"//10.0.0.2,10.0.0.2/nqn.a:b#1", "host"},
-		{"//1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4,1.1.1.5/nqn.a:b#1", "host"},
-		{"//::1/nqn.a:b#1", "host"},
-		{"//[::1/nqn.a:b#1", "host"},
-		{"//[::1]x/nqn.a:b#1", "host"},
-		{"//[10.0.0.2]/nqn.a:b#1", "host"},
-		{"//10.0.0.2:/nqn.a:b#1", "port"},
-		{"//10.0.0.2:0/nqn.a:b#1", "port"},
-		{"//10.0.0.2:65536/nqn.a:b#1", "port"},
-		{"//10.0.0.2:4x/nqn.a:b#1", "port"},
-		{"//10.0.0.2:99999999999999999999/nqn.a:b#1", "port"},
-		{"//10.0.0.2/#1", "NQN"},
-		{"//10.0.0.2/peer#1", "NQN"},
-		{"//10.0.0.2/nqn.a:b", "namespace"},
-		{"//10.0.0.2/nqn.a:b#", "namespace"},
-		{"//10.0.0.2/nqn.a:b#0", "namespace"},
-		{"//10.0.0.2/nqn.a:b#4294967295", "namespace"},
-		{"//10.0.0.2/nqn.a:b#one", "namespace"},
-		{"//10.0.0.2/nqn.a:b#1?", "option"},
-		{"//10.0.0.2/nqn.a:b#1?speed=9", "option"},
-		{"//10.0.0.2/nqn.a:b#1?hdgst&", "option"},
-		{"//10.0.0.2/nqn.a:b#1?hdgst&hdgst", "hdgst"},
-		{"//10.0.0.2/nqn.a:b#1?hdgst=1", "hdgst"},
-		{"//10.0.0.2/nqn.a:b#1?queues", "queues"},
-		{"//10.0.0.2/nqn.a:b#1?queues=0", "queues"},
-		{"//10.0.0.2/nqn.a:b#1?queues=65", "queues"},
-		{"//10.0.0.2/nqn.a:b#1?depth=1", "depth"},
-		{"//10.0.0.2/nqn.a:b#1?depth=1024", "depth"},
-		{"//10.0.0.2/nqn.a:b#1?keep-alive=0", "keep-alive"},
-		{"//10.0.0.2/nqn.a:b#1?keep-alive=-5", "keep-alive"},
+		{"nvme+tcp:", "", "address"},
+		{"nvme+tcp://peer1/nqn.a:b#1", "//peer1/nqn.a:b#1", "host"},
+		{"nvme+tcp://10.0.0.2:0/nqn.a:b#1", "//10.0.0.2:0/nqn.a:b#1", "port"},
+		{"nvme+tcp://10.0.0.2/peer#1", "//10.0.0.2/peer#1", "NQN"},
+		{"nvme+tcp://10.0.0.2/nqn.a:b", "//10.0.0.2/nqn.a:b", "namespace"},
+		{"nvme+tcp://10.0.0.2/nqn.a:b#1?x", "//10.0.0.2/nqn.a:b#1?x", "option"},
+		{"nvme+tcp://10.0.0.2/nqn.a:b#1?queues=65", NULL, "queues"},
+		{"nvme+tcp://10.0.0.2/nqn.a:b#1?restart-min=0", NULL, "restart-min"},
+		{"nvme+rdma://10.0.0.2/nqn.a:b#1?hdgst", "//10.0.0.2/nqn.a:b#1?hdgst", "hdgst"},
 	};
-	char text[FLASH_ADDRESS_MAX], nqn[300];
-	struct remote_addr a;
-	struct err err;
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct err err = {0};
 		struct flash *out;
 
-		err = (struct err){0};
-		assert_int_equal(remote_addr_parse(bad[i].where, true, &a, &err), -EINVAL);
+		assert_int_equal(flash_open(sh, bad[i].address, NULL, &out, &err), -EINVAL);
 		assert_string_equal(err.field, bad[i].field);
+		if (bad[i].object)
+			assert_string_equal(err.object, bad[i].object);
 		assert_true(err.reason[0]);
-		snprintf(text, sizeof(text), "nvme+tcp:%s", bad[i].where);
-		assert_int_equal(flash_open(sh, text, NULL, &out, &err), -EINVAL);
+		flash_warm(sh, bad[i].address, NULL); /* nobody to tell */
+		assert_false(flash_is_warm(sh, bad[i].address));
 	}
-	assert_int_equal(remote_addr_parse("//10.0.0.2/nqn.a:b#1?hdgst", false, &a, &err), -EINVAL);
-	assert_string_equal(err.field, "hdgst");
-	memset(nqn, 'x', sizeof(nqn));
-	memcpy(nqn, "nqn.", 4);
-	nqn[sizeof(nqn) - 1] = 0;
-	snprintf(text, sizeof(text), "//10.0.0.2/%s#1", nqn);
-	assert_int_equal(remote_addr_parse(text, true, &a, &err), -EINVAL);
-	assert_string_equal(err.field, "NQN");
 }
 
 static void an_opening_that_finds_nobody_says_where_and_why(void **state)
@@ -324,6 +257,52 @@ static void a_checked_write_is_repeated_and_another_waits(void **state)
 	assert_int_equal(plain.done, 0);
 	assert_int_equal(wait_for(&plain), FLASH_OK);
 	assert_int_equal(ns->nwrites, 2);
+}
+
+static enum flash_status run(enum flash_op op)
+{
+	static struct req r;
+
+	submit(&r, op, 0, 1);
+	return wait_for(&r);
+}
+
+static bool is_away(void *arg)
+{
+	struct flash_health h;
+
+	flash_health(f, &h);
+	return !h.paths[0].usable;
+}
+
+static bool is_back(void *arg)
+{
+	return !is_away(arg);
+}
+
+/* A write that is not flushed, then a short outage, then the flush. */
+static enum flash_status flush_over_an_outage(const char *option)
+{
+	peer_begin((struct peer_cfg){0});
+	snprintf(address + strlen(address), sizeof(address) - strlen(address), "%s", option);
+	f = open_at(address);
+	assert_int_equal(run(FLASH_WRITE), FLASH_OK);
+	peer_drop_connections(peer);
+	assert_int_equal(shard_wait(sh, is_away, NULL, WAIT_NS), 0);
+	assert_int_equal(shard_wait(sh, is_back, NULL, WAIT_NS), 0);
+	return run(FLASH_FLUSH);
+}
+
+static void an_outage_shorter_than_a_restart_costs_no_flush(void **state)
+{
+	assert_int_equal(flush_over_an_outage("&restart-min=600000"), FLASH_OK);
+	assert_int_equal(peer->nflushes, 1);
+}
+
+static void where_no_outage_is_short_a_flush_ends_the_device(void **state)
+{
+	assert_int_equal(flush_over_an_outage("&restart-min=1"), FLASH_ERR_GONE);
+	assert_int_equal(peer->nflushes, 0);
 }
 
 /* ---- given up -------------------------------------------------------------------------------------------------------- */
@@ -511,13 +490,14 @@ static void health_shows_the_paths_and_what_they_cost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(addresses_are_taken_apart),
 		T(bad_addresses_are_refused_by_the_part_that_is_bad),
 		T(an_opening_that_finds_nobody_says_where_and_why),
 		T(an_rdma_address_that_leads_nowhere_says_why),
 		T(memory_in_any_pieces_is_cut_at_blocks),
 		T(ios_larger_than_the_peer_takes_go_in_parts),
 		T(a_checked_write_is_repeated_and_another_waits),
+		T(an_outage_shorter_than_a_restart_costs_no_flush),
+		T(where_no_outage_is_short_a_flush_ends_the_device),
 		T(a_device_given_up_with_writes_in_flight_is_not_opened_before_they_are_over),
 		T(ghosts_are_told_of_until_they_are_over),
 		T(a_peer_that_stays_away_costs_the_device_its_deadline),

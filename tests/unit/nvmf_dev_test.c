@@ -31,6 +31,7 @@ static struct peer *peers[2];
 static struct nvmf_dev *d, *other;
 static struct req reqs[NIOS];
 static unsigned int nreqs, nfenced, nresized;
+static uint32_t restart_min_ms; /* of the next device that is opened */
 
 static void on_fenced(struct nvmf_dev *dev, void *arg)
 {
@@ -47,6 +48,7 @@ static const struct nvmf_dev_events events = {.fenced_fn = on_fenced, .resized_f
 static int setup(void **state)
 {
 	nreqs = nfenced = nresized = 0;
+	restart_min_ms = 1;
 	d = other = NULL;
 	peers[0] = peers[1] = NULL;
 	memset(reqs, 0, sizeof(reqs));
@@ -82,7 +84,8 @@ static struct nvmf_dev *dev_begin(uint32_t timeout_ms)
 					   .reconnect_min_ms = 20,
 					   .reconnect_max_ms = 50},
 		.nsid = 1,
-		.io_timeout_ms = timeout_ms};
+		.io_timeout_ms = timeout_ms,
+		.restart_min_ms = restart_min_ms};
 	struct nvmf_dev *dev;
 	struct err err = {0};
 
@@ -435,9 +438,74 @@ static void what_the_target_has_lost_cannot_be_flushed(void **state)
 	assert_int_equal(run(NVMF_DEV_WRITE, 0, 2), NVMF_DEV_OK);
 	lose_first();
 	assert_int_equal(run(NVMF_DEV_WRITE, 8, 3), NVMF_DEV_OK);
-	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_MEDIA);
-	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_MEDIA);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
 	assert_int_equal(peers[0]->nflushes, 2);
+}
+
+/* Out for ms at least; back, and usable. */
+static void away_for(uint64_t ms)
+{
+	peer_down(peers[0]);
+	assert_int_equal(shard_wait(sh, first_is_down, NULL, WAIT_NS), 0);
+	run_for(ms);
+	assert_int_equal(peer_up(peers[0]), 0);
+	assert_int_equal(shard_wait(sh, all_up, d, WAIT_NS), 0);
+}
+
+static void an_outage_too_short_for_a_restart_keeps_the_cache(void **state)
+{
+	uint64_t before;
+
+	peer_add(0, (struct peer_cfg){0});
+	restart_min_ms = 0;
+	d = dev_open(0);
+	for (uint32_t i = 0; i < 3; i++) {
+		uint32_t seen = peers[0]->nflushes;
+
+		before = shard_now_ns(sh);
+		assert_int_equal(run(NVMF_DEV_WRITE, 8 * i, 1), NVMF_DEV_OK);
+		lose_first();
+		assert_int_equal(shard_wait(sh, all_up, d, WAIT_NS), 0);
+		away_for(20); /* a second time before the flush */
+		if (shard_now_ns(sh) - before >= 8000 * MS)
+			skip(); /* the machine stood still for so long */
+		assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_OK);
+		assert_int_equal(peers[0]->nflushes, seen + 1);
+	}
+}
+
+static void an_outage_in_which_the_target_may_have_restarted_does_not(void **state)
+{
+	peer_add(0, (struct peer_cfg){0});
+	restart_min_ms = 300;
+	d = dev_open(0);
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	away_for(320);
+	lose_first(); /* that this one is short does not help */
+	assert_int_equal(shard_wait(sh, all_up, d, WAIT_NS), 0);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(peers[0]->nflushes, 0);
+}
+
+/* They may be those of a target that has restarted. */
+static void answers_while_connecting_do_not_shorten_an_outage(void **state)
+{
+	uint32_t seen;
+
+	peer_add(0, (struct peer_cfg){0});
+	restart_min_ms = 300;
+	d = dev_open(0);
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	peers[0]->cfg.mischief = PEER_REFUSE_CONNECT;
+	lose_first();
+	seen = peers[0]->nconnects;
+	run_for(320);
+	assert_true(peers[0]->nconnects > seen + 1);
+	peers[0]->cfg.mischief = PEER_GOOD;
+	assert_int_equal(shard_wait(sh, all_up, d, WAIT_NS), 0);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(peers[0]->nflushes, 0);
 }
 
 static void a_flush_goes_down_the_path_that_was_there_all_the_time(void **state)
@@ -781,6 +849,92 @@ static void a_claim_the_target_has_forgotten_is_made_again(void **state)
 	assert_int_equal(nfenced, 0);
 }
 
+/* What a loss of power does to it. */
+static void forget_claims(void)
+{
+	memset(ns->reg, 0, sizeof(ns->reg));
+	ns->type = NVME_RESV_NONE;
+}
+
+static void claim(void)
+{
+	struct err err = {0};
+
+	if (nvmf_dev_claim(d, 0x11, false, &err) < 0)
+		fail_msg("%s", err_text(&err));
+}
+
+static void a_claim_that_is_still_there_proves_the_cache(void **state)
+{
+	peer_add(0, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	d = dev_open(0);
+	claim();
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	away_for(100);
+	away_for(100);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_OK);
+	assert_int_equal(peers[0]->nflushes, 1);
+}
+
+static void a_claim_the_target_has_forgotten_proves_nothing(void **state)
+{
+	peer_add(0, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	d = dev_open(0);
+	claim();
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	forget_claims();
+	away_for(100);
+	assert_true(is_claimed(NULL)); /* made again */
+	lose_first(); /* that it is there now says nothing of what was before it */
+	assert_int_equal(shard_wait(sh, all_up, d, WAIT_NS), 0);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(peers[0]->nflushes, 0);
+}
+
+static void a_claim_younger_than_the_write_proves_nothing(void **state)
+{
+	peer_add(0, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	d = dev_open(0);
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	claim();
+	away_for(100);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(peers[0]->nflushes, 0);
+}
+
+static void a_claim_that_survives_a_loss_of_power_proves_nothing(void **state)
+{
+	peer_add(0, (struct peer_cfg){.reservations = true});
+	d = dev_open(0);
+	claim();
+	assert_true(ns->ptpl);
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	away_for(100);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(peers[0]->nflushes, 0);
+}
+
+/* The path that comes back first registers the key again: the next one finds it. */
+static void a_claim_made_again_on_another_path_proves_nothing(void **state)
+{
+	peer_add(0, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	peer_add(1, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	d = dev_open(0);
+	claim();
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	peer_down(peers[1]);
+	peer_down(peers[0]);
+	while (is_up(d, 0) || is_up(d, 1))
+		shard_run_once(sh);
+	forget_claims();
+	assert_int_equal(peer_up(peers[0]), 0);
+	assert_int_equal(shard_wait(sh, is_claimed, NULL, WAIT_NS), 0);
+	assert_int_equal(peer_up(peers[1]), 0);
+	assert_int_equal(shard_wait(sh, all_up, d, WAIT_NS), 0);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(peers[0]->nflushes + peers[1]->nflushes, 0);
+}
+
 static void a_target_without_reservations_says_so(void **state)
 {
 	struct err err = {0};
@@ -807,6 +961,9 @@ int main(void)
 		T(a_new_write_over_a_ghost_waits_for_its_end),
 		T(zeros_wait_and_a_discard_is_only_a_hint),
 		T(what_the_target_has_lost_cannot_be_flushed),
+		T(an_outage_too_short_for_a_restart_keeps_the_cache),
+		T(an_outage_in_which_the_target_may_have_restarted_does_not),
+		T(answers_while_connecting_do_not_shorten_an_outage),
 		T(a_flush_goes_down_the_path_that_was_there_all_the_time),
 		T(io_waits_for_a_peer_that_restarts),
 		T(an_abandoned_device_ends_everything_and_sends_nothing_more),
@@ -825,6 +982,11 @@ int main(void)
 		T(a_claim_keeps_others_out_until_it_is_given_back),
 		T(the_former_owner_is_fenced_by_preemption),
 		T(a_claim_the_target_has_forgotten_is_made_again),
+		T(a_claim_that_is_still_there_proves_the_cache),
+		T(a_claim_the_target_has_forgotten_proves_nothing),
+		T(a_claim_younger_than_the_write_proves_nothing),
+		T(a_claim_that_survives_a_loss_of_power_proves_nothing),
+		T(a_claim_made_again_on_another_path_proves_nothing),
 		T(a_target_without_reservations_says_so),
 	};
 

@@ -203,7 +203,7 @@ static void fill_ns(const struct peer *p, struct nvme_id_ns *id)
 	id->lbaf[0].ds = 9;
 	id->nmic = NVME_NMIC_SHARED;
 	id->dlfeat = NVME_DLFEAT_ZERO | NVME_DLFEAT_WZ_DEAC;
-	id->rescap = p->cfg.reservations ? 0xff : 0;
+	id->rescap = p->cfg.reservations ? p->cfg.no_ptpl ? 0xfe : 0xff : 0;
 	id->anagrpid = to_le32(p->cfg.ana ? PEER_ANA_GROUPS : 0);
 	memcpy(id->nguid, p->ns->nguid, sizeof(id->nguid));
 }

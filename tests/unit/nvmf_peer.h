@@ -76,6 +76,7 @@ struct peer_cfg {
 	struct peer_ns *ns; /* NULL: its own, of nblocks (0: PEER_BLOCKS) */
 	uint32_t nblocks;
 	bool reservations;
+	bool no_ptpl; /* they cannot persist through power loss */
 	bool ana; /* reports asymmetric access */
 	enum nvme_ana_state ana_state; /* 0: optimized */
 	uint16_t kas, cqt; /* of Identify: 100 ms, ms */

@@ -563,6 +563,47 @@ static void a_lost_connection_comes_back_when_asked_to(void **state)
 	assert_int_equal(rw(NVME_CMD_READ, 2, 0, buf, 512, &io), 0);
 }
 
+static bool is_held(void *arg)
+{
+	return peer->nheld > 0;
+}
+
+static bool never(void *arg)
+{
+	return false;
+}
+
+/* An answer that took long shows only that the target was there when it was asked. */
+static void a_target_was_heard_when_what_it_answered_was_sent(void **state)
+{
+	struct nvmf_io slow = {.done_fn = count_done}, quick = {.done_fn = count_done};
+	unsigned int want = 1;
+	uint64_t sent, heard;
+
+	connect_both(&(struct peer_cfg){0});
+	assert_true(nvmf_heard_ns(n) && nvmf_heard_ns(n) <= shard_now_ns(sh));
+	peer_hold(peer, NVME_CMD_FLUSH, 1, PEER_HOLD_ANSWER);
+	ndone = 0;
+	sent = shard_now_ns(sh);
+	nvmf_io_flush(&slow, 1);
+	assert_int_equal(nvmf_submit(nvmf_queue(n, 1), &slow), 0);
+	assert_int_equal(shard_wait(sh, is_held, NULL, WAIT_NS), 0);
+	assert_int_equal(shard_wait(sh, never, NULL, 30000000), -ETIMEDOUT);
+	peer_release(peer);
+	assert_int_equal(shard_wait(sh, all_done, &want, WAIT_NS), 0);
+	assert_int_equal(nvmf_heard_ns(n), sent);
+	/* What is lost says nothing. */
+	assert_int_equal(shard_wait(sh, never, NULL, 5000000), -ETIMEDOUT);
+	heard = nvmf_heard_ns(n);
+	nvmf_io_flush(&quick, 1);
+	assert_int_equal(nvmf_submit(nvmf_queue(n, 1), &quick), 0);
+	peer_drop_connections(peer);
+	want = 2;
+	assert_int_equal(shard_wait(sh, all_done, &want, WAIT_NS), 0);
+	assert_true(quick.err < 0);
+	assert_int_equal(nvmf_heard_ns(n), heard);
+}
+
 static void trying_again_ends_when_its_time_is_over(void **state)
 {
 	struct nvmf_cfg c;
@@ -628,6 +669,7 @@ int main(void)
 		T(a_slow_command_is_aborted_and_a_dead_one_costs_the_connection),
 		T(a_caller_can_abort_a_command),
 		T(a_lost_connection_comes_back_when_asked_to),
+		T(a_target_was_heard_when_what_it_answered_was_sent),
 		T(trying_again_ends_when_its_time_is_over),
 		T(random_damage_never_does_more_than_end_the_connection),
 	};
