@@ -8,6 +8,7 @@
  *
  * A part is whole blocks of the caller's own memory. Only a block that lies in more pieces than a command may have is copied.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
