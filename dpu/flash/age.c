@@ -114,9 +114,11 @@ static void look(void *arg)
 
 void age_begin(struct flash *f, struct flash_io *io)
 {
-	if (!f->in_flight++)
-		TAILQ_INIT(&f->aged);
 	io->submit_ns = shard_now_ns(f->sh);
+	if (!f->in_flight++) {
+		TAILQ_INIT(&f->aged);
+		f->busy_since_ns = io->submit_ns;
+	}
 	TAILQ_INSERT_TAIL(&f->aged, io, age_link);
 	if (!f->look.heap_pos)
 		look_next(f, TAILQ_FIRST(&f->aged));
@@ -127,53 +129,12 @@ static void average(uint64_t *avg, uint64_t ns)
 	*avg = *avg ? *avg + ns / AVERAGE_PART - *avg / AVERAGE_PART : ns;
 }
 
-static unsigned int class_of(uint64_t ns)
+static struct flash_latency latency(const struct hist *h)
 {
-	unsigned int octave; /* of its highest bit, from 16 on */
-
-	if (ns < AGE_OCTAVE)
-		return (unsigned int)ns;
-	octave = 59u - (unsigned int)__builtin_clzll(ns);
-	return MIN((octave + 1) * AGE_OCTAVE + (unsigned int)(ns >> octave) % AGE_OCTAVE,
-		AGE_CLASSES - 1);
-}
-
-/* The longest that falls into a class. */
-static uint64_t class_top(unsigned int c)
-{
-	unsigned int octave = c / AGE_OCTAVE;
-
-	if (!octave)
-		return c;
-	return ((uint64_t)(AGE_OCTAVE + c % AGE_OCTAVE + 1) << (octave - 1)) - 1;
-}
-
-static void classes_add(struct age_classes *a, uint64_t ns)
-{
-	a->n[class_of(ns)]++;
-	a->count++;
-	a->max_ns = MAX(a->max_ns, ns);
-}
-
-/* What `percent` of them did not exceed. */
-static uint64_t classes_at(const struct age_classes *a, unsigned int percent)
-{
-	uint64_t left = DIV_ROUND_UP(a->count * percent, 100);
-
-	for (unsigned int c = 0; c < AGE_CLASSES && left; c++) {
-		if (a->n[c] >= left && c < AGE_CLASSES - 1)
-			return MIN(class_top(c), a->max_ns);
-		left -= MIN(left, a->n[c]);
-	}
-	return a->max_ns;
-}
-
-static struct flash_latency latency(const struct age_classes *a)
-{
-	return (struct flash_latency){.p50_ns = classes_at(a, 50),
-		.p99_ns = classes_at(a, 99),
-		.max_ns = a->max_ns,
-		.count = a->count};
+	return (struct flash_latency){.p50_ns = hist_at(h, 500),
+		.p99_ns = hist_at(h, 990),
+		.max_ns = h->max,
+		.count = h->count};
 }
 
 static void measure(struct flash *f, enum flash_op op, uint64_t ns)
@@ -181,13 +142,13 @@ static void measure(struct flash *f, enum flash_op op, uint64_t ns)
 	f->max_ns = MAX(f->max_ns, ns);
 	if (op == FLASH_READ) {
 		average(&f->read_ns, ns);
-		classes_add(&f->reads, ns);
+		hist_add(&f->reads, ns);
 	} else if (op == FLASH_WRITE) {
 		average(&f->write_ns, ns);
-		classes_add(&f->writes, ns);
+		hist_add(&f->writes, ns);
 	} else if (op == FLASH_FLUSH) {
 		average(&f->flush_ns, ns);
-		classes_add(&f->flushes, ns);
+		hist_add(&f->flushes, ns);
 	}
 }
 
@@ -197,8 +158,11 @@ void age_end(struct flash *f, struct flash_io *io)
 	bool was_oldest = io == TAILQ_FIRST(&f->aged);
 
 	TAILQ_REMOVE(&f->aged, io, age_link);
-	if (!--f->in_flight && shard_is_virtual(f->sh))
-		timer_disarm(f->sh, &f->look); /* or time would jump to it when all is done */
+	if (!--f->in_flight) {
+		f->busy_ns += shard_now_ns(f->sh) - f->busy_since_ns;
+		if (shard_is_virtual(f->sh))
+			timer_disarm(f->sh, &f->look); /* or time would jump to it when all is done */
+	}
 	measure(f, io->op, ns);
 	if (!f->slow || !was_oldest || f->abandoned)
 		return;
@@ -274,6 +238,11 @@ uint64_t flash_slow_ns(const struct flash *f)
 	return f->slow_ns + (f->slow ? shard_now_ns(f->sh) - f->slow_since_ns : 0);
 }
 
+uint64_t flash_busy_ns(const struct flash *f)
+{
+	return f->busy_ns + (f->in_flight ? shard_now_ns(f->sh) - f->busy_since_ns : 0);
+}
+
 uint32_t flash_ghosts(const struct flash *f)
 {
 	return f->ghosts + (f->ops->ghosts ? f->ops->ghosts(f) : 0);
@@ -292,6 +261,7 @@ void flash_health(struct flash *f, struct flash_health *out)
 		.max_ns = f->max_ns,
 		.slow_ns = flash_slow_ns(f),
 		.slow_times = f->slow_times,
+		.busy_ns = flash_busy_ns(f),
 		.in_flight = f->in_flight,
 		.ghosts = flash_ghosts(f),
 		.oldest_ns = flash_oldest_ns(f),

@@ -161,6 +161,8 @@ bool flash_is_slow(const struct flash *f); /* between SLOW and PROMPT (or GONE) 
 uint64_t flash_oldest_ns(const struct flash *f); /* age of the oldest I/O in flight; 0: none */
 uint64_t flash_slow_ns(const struct flash *f); /* time it was, all told */
 
+uint64_t flash_busy_ns(const struct flash *f); /* time something was in flight, all told */
+
 /* What an NVMe device says of itself (SMART log page 02h); others say nothing. */
 struct flash_smart {
 	bool known;
@@ -204,6 +206,7 @@ struct flash_health {
 	uint64_t oldest_ns; /* age of the oldest in flight */
 	uint64_t slow_ns; /* time the oldest was older than slow_ms, all told */
 	uint64_t slow_times; /* times it became so */
+	uint64_t busy_ns; /* time something was in flight */
 	uint64_t errors[FLASH_STATUS_COUNT];
 	uint32_t in_flight, ghosts;
 	bool slow, abandoned;

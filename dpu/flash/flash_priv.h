@@ -9,6 +9,7 @@
 #ifndef DPU_FLASH_FLASH_PRIV_H
 #define DPU_FLASH_FLASH_PRIV_H
 
+#include "dpu/core/hist.h"
 #include "dpu/core/shard.h"
 #include "dpu/flash/flash.h"
 
@@ -32,20 +33,6 @@ struct flash_ops {
 	int (*unclaim)(struct flash *f, struct err *err);
 };
 
-/*
- * How many I/Os took how long: sixteen classes for every doubling, so that each is at most 1/16 wide.
- *
- *	ns      0 .. 15    16 .. 31     32 .. 63 (two each)     ...     2^39 .. 2^40 and all above
- *	class   0 .. 15    16 .. 31     32 .. 47                        ... the last
- */
-#define AGE_OCTAVE  16u
-#define AGE_CLASSES (37u * AGE_OCTAVE)
-
-struct age_classes {
-	uint64_t n[AGE_CLASSES];
-	uint64_t count, max_ns;
-};
-
 struct flash {
 	const struct flash_ops *ops;
 	struct shard *sh;
@@ -63,7 +50,8 @@ struct flash {
 	uint64_t slow_since_ns, slow_ns, slow_times;
 	bool slow, abandoned, last_look;
 	uint64_t read_ns, write_ns, flush_ns, max_ns;
-	struct age_classes reads, writes, flushes;
+	struct hist reads, writes, flushes; /* latencies */
+	uint64_t busy_since_ns, busy_ns; /* something was in flight */
 	void (*notice_fn)(
 		void *arg, enum flash_notice what, enum flash_op op, enum flash_status status);
 	void *notice_arg;

@@ -18,8 +18,11 @@ int pipeline_open(const struct pipeline_cfg *cfg, struct pipeline **out)
 	p->cfg = *cfg;
 	if (!p->cfg.vm_requests)
 		p->cfg.vm_requests = VM_REQUESTS;
-	TAILQ_INIT(&p->ready);
 	TAILQ_INIT(&p->refused);
+	if (qos_open(&p->qos, PIPELINE_VMS_MAX) < 0) {
+		free(p);
+		return -ENOMEM;
+	}
 	*out = p;
 	return 0;
 }
@@ -40,10 +43,11 @@ void pipeline_close(struct pipeline *p)
 	assert(p->in_flight == 0);
 	shard_undefer(p->cfg.shard, &p->turn_task);
 	shard_undefer(p->cfg.shard, &p->refuse_task);
-	timer_disarm(p->cfg.shard, &p->retry_timer);
+	timer_disarm(p->cfg.shard, &p->wake_timer);
 	for (uint32_t i = 0; i < VM_PLACES; i++)
 		if (p->vms[i])
 			vm_free(p->vms[i]);
+	qos_close(&p->qos);
 	free(p);
 }
 
@@ -79,6 +83,7 @@ int pipeline_vm_add(struct pipeline *p, uint32_t vm)
 	v->p = p;
 	v->vm = vm;
 	TAILQ_INIT(&v->waiting);
+	qos_vm_init(&v->qos);
 	for (uint32_t i = 0; i < p->cfg.vm_requests; i++) {
 		v->slots[i].vm = v;
 		SLIST_INSERT_HEAD(&v->free_slots, &v->slots[i], link);
@@ -117,6 +122,39 @@ int pipeline_vm_stats(const struct pipeline *p, uint32_t vm, struct pipeline_vm_
 	if (!v)
 		return -ENOENT;
 	*out = v->stats;
+	for (int op = 0; op < PIPELINE_OPS; op++) {
+		out->latency_ns[op] = v->took[op].sum;
+		out->latency_max_ns[op] = v->took[op].max;
+	}
+	out->capped_ns = qos_slept_ns(&v->qos, shard_now_ns(p->cfg.shard));
+	return 0;
+}
+
+const struct hist *pipeline_vm_latency(const struct pipeline *p, uint32_t vm, enum io_op op)
+{
+	const struct pipeline_vm *v = vm_find(p, vm);
+
+	return v ? &v->took[op] : NULL;
+}
+
+void pipeline_stats(const struct pipeline *p, struct pipeline_stats *out)
+{
+	*out = (struct pipeline_stats){.waited = &p->waited,
+		.window_bytes = p->qos.window,
+		.flying_bytes = p->qos.flying,
+		.window_full = p->qos.full_times};
+}
+
+int pipeline_vm_set_qos(struct pipeline *p, uint32_t vm, const struct qos_cfg *cfg)
+{
+	struct pipeline_vm *v = vm_find(p, vm);
+
+	if (!v)
+		return -ENOENT;
+	if (qos_cfg_check(cfg, "vm", "", NULL) < 0)
+		return -EINVAL;
+	qos_vm_set(&p->qos, &v->qos, cfg, shard_now_ns(p->cfg.shard));
+	shard_defer(p->cfg.shard, &p->turn_task, poll_turn, p);
 	return 0;
 }
 

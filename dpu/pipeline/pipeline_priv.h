@@ -4,6 +4,7 @@
 #define DPU_PIPELINE_PIPELINE_PRIV_H
 
 #include "dpu/pipeline/pipeline.h"
+#include "dpu/qos/qos.h"
 
 #define VM_PLACES (2u * PIPELINE_VMS_MAX) /* of the hash table: a power of two, never full */
 
@@ -16,6 +17,9 @@ struct pipeline_vol {
 struct pipeline_slot {
 	struct pipeline_vm *vm;
 	struct pipeline_vol *vol; /* NULL: it will be refused */
+	uint64_t bytes; /* what it counts for in qos */
+	uint64_t passed_ns; /* to the volume; valid with passed */
+	bool passed;
 	void (*done_fn)(struct io_req *req);
 	void *arg;
 	SLIST_ENTRY(pipeline_slot) link;
@@ -26,15 +30,13 @@ struct pipeline_vm {
 	uint32_t vm;
 	struct pipeline_slot *slots;
 	SLIST_HEAD(, pipeline_slot) free_slots;
-	TAILQ_HEAD(, io_req) waiting; /* for the volume to take them, in order of arrival */
-	bool ready; /* in p->ready: something waits */
-	TAILQ_ENTRY(pipeline_vm) ready_link;
+	TAILQ_HEAD(, io_req) waiting; /* for their turn, for tokens, for the volume; in order of arrival */
+	struct qos_vm qos;
 	struct pipeline_vol **vols; /* the VM's, by id */
 	uint32_t nvols;
 	struct pipeline_vm_stats stats;
+	struct hist took[PIPELINE_OPS]; /* submit to done */
 };
-
-TAILQ_HEAD(pipeline_vm_list, pipeline_vm);
 
 struct pipeline {
 	struct pipeline_cfg cfg;
@@ -42,10 +44,11 @@ struct pipeline {
 	uint32_t nvms;
 	uint32_t in_flight;
 	bool draining;
-	struct pipeline_vm_list ready; /* VMs with waiting requests, in turn */
+	struct qos qos; /* who is next */
+	struct hist waited; /* of requests that did: until they went to the volume */
 	TAILQ_HEAD(, io_req) refused; /* to be completed from the loop */
 	struct task turn_task, refuse_task;
-	struct timer retry_timer;
+	struct timer wake_timer; /* tokens, or the volume has to be asked again */
 };
 
 static inline uint32_t vm_hash(uint32_t vm)
@@ -85,6 +88,8 @@ static inline struct pipeline_vol *vol_of(const struct pipeline_vm *v, uint32_t 
 
 	return i < v->nvols && v->vols[i]->id == id ? v->vols[i] : NULL;
 }
+
+void poll_turn(void *arg); /* struct pipeline: passes on what may go now */
 
 /* analyze (201): routes by table 203, decides by table 204; sets req->outcome. 0, or the status to refuse with. */
 enum io_status analyze(struct pipeline *p, struct pipeline_slot *slot, struct io_req *req);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * I/O polling (200): takes requests from the frontends and passes them on. What the volume cannot take yet waits with its VM;
- * VMs with waiting requests take turns, one request each.
+ * I/O polling (200): takes requests from the frontends and passes them on. What may not go yet waits with its VM; qos says whose is next.
  *
  * A request on its way:
  *	submit ─┬─▶ volume ─▶ completed()
- *	        ├─▶ waiting (the volume said -EAGAIN) ─▶ turn() ─▶ volume ─▶ completed()
+ *	        ├─▶ waiting (over a cap, not its turn, or the volume said -EAGAIN) ─▶ poll_turn() ─▶ volume ─▶ completed()
  *	        └─▶ refused (not the VM's, or the volume said no) ─▶ refuse() from the loop
  */
 #include "dpu/pipeline/pipeline_priv.h"
+
+#include "common/base/util.h"
 
 #include <errno.h>
 
@@ -31,7 +32,11 @@ static enum io_status status_of(int rc)
 	}
 }
 
-static void turn(void *arg);
+/* What it counts for: those that move no data do something as well. */
+static uint64_t counted_bytes(const struct io_req *req)
+{
+	return req->op <= IO_WRITE ? req->len_bytes : QOS_REQUEST_COST;
+}
 
 static void finish(struct io_req *req)
 {
@@ -39,22 +44,22 @@ static void finish(struct io_req *req)
 	struct pipeline_vm *v = slot->vm;
 	struct pipeline *p = v->p;
 	struct pipeline_vm_stats *st = &v->stats;
-	uint64_t took = shard_now_ns(p->cfg.shard) - req->start_ns;
+	uint64_t now = shard_now_ns(p->cfg.shard);
 
 	req->done_fn = slot->done_fn;
 	req->arg = slot->arg;
 	if ((unsigned int)req->status < IO_STATUS_COUNT)
 		st->status[req->status]++;
-	st->latency_ns[req->op] += took;
-	if (took > st->latency_max_ns[req->op])
-		st->latency_max_ns[req->op] = took;
+	hist_add(&v->took[req->op], now - req->start_ns);
 	if (slot->vol)
 		slot->vol->in_flight--;
 	st->in_flight--;
 	p->in_flight--;
+	qos_end(&p->qos, &v->qos, slot->bytes, slot->passed, req->op <= IO_WRITE, slot->passed_ns,
+		now);
 	SLIST_INSERT_HEAD(&v->free_slots, slot, link);
-	if (!TAILQ_EMPTY(&p->ready))
-		shard_defer(p->cfg.shard, &p->turn_task, turn, p);
+	if (p->qos.nring)
+		shard_defer(p->cfg.shard, &p->turn_task, poll_turn, p);
 	req->done_fn(req);
 }
 
@@ -64,7 +69,8 @@ static void completed(struct io_req *req)
 }
 
 /* 0: it is the volume's; -EAGAIN: not now; else refused, with req->status set. */
-static int pass_on(struct pipeline *p, struct pipeline_slot *slot, struct io_req *req)
+static int pass_on(
+	struct pipeline *p, struct pipeline_slot *slot, struct io_req *req, uint64_t now)
 {
 	int rc;
 
@@ -72,13 +78,19 @@ static int pass_on(struct pipeline *p, struct pipeline_slot *slot, struct io_req
 	if (req->status != IO_OK)
 		return -EINVAL;
 	rc = volume_submit(req->vol, req);
-	if (rc == 0 && req->op == IO_WRITE) {
+	if (rc < 0) {
+		if (rc != -EAGAIN)
+			req->status = status_of(rc);
+		return rc;
+	}
+	slot->passed = true;
+	slot->passed_ns = now;
+	qos_pass(&p->qos, &slot->vm->qos, slot->bytes, now);
+	if (req->op == IO_WRITE) {
 		slot->vm->stats.outcome[req->outcome]++;
 		slot->vm->stats.outcome_bytes[req->outcome] += req->len_bytes;
-	} else if (rc < 0 && rc != -EAGAIN) {
-		req->status = status_of(rc);
 	}
-	return rc;
+	return 0;
 }
 
 static void refuse(void *arg)
@@ -102,64 +114,83 @@ static void refuse_later(struct pipeline *p, struct io_req *req)
 	shard_defer(p->cfg.shard, &p->refuse_task, refuse, p);
 }
 
-static void retry(void *arg)
+/* blocked: the volume takes no more; a completion will not say so where it is not for want of what requests hold. */
+static int wake_arm(struct pipeline *p, bool blocked, uint64_t now)
 {
-	turn(arg);
+	uint64_t at = MIN(qos_wake_ns(&p->qos), blocked ? now + RETRY_NS : UINT64_MAX);
+
+	if (at != UINT64_MAX)
+		return timer_arm(p->cfg.shard, &p->wake_timer, at, poll_turn, p);
+	timer_disarm(p->cfg.shard, &p->wake_timer);
+	return 0;
 }
 
-/* Gives each waiting VM one request's turn until the volumes take no more. */
-static void turn(void *arg)
+/* The first that waits has gone. */
+static void next_of(struct pipeline *p, struct pipeline_vm *v, uint64_t now)
+{
+	struct io_req *next = TAILQ_FIRST(&v->waiting);
+
+	if (next)
+		qos_wait(&p->qos, &v->qos, ((struct pipeline_slot *)next->arg)->bytes);
+	else
+		qos_rest(&p->qos, &v->qos, now);
+}
+
+/* Passes on what may go, until the volumes take no more. */
+void poll_turn(void *arg)
 {
 	struct pipeline *p = arg;
-	struct pipeline_vm *v;
+	uint64_t now = shard_now_ns(p->cfg.shard);
+	bool blocked = false;
+	struct qos_vm *turn;
 
-	while ((v = TAILQ_FIRST(&p->ready))) {
+	while (!blocked && (turn = qos_pick(&p->qos, now))) {
+		struct pipeline_vm *v = container_of(turn, struct pipeline_vm, qos);
 		struct io_req *req = TAILQ_FIRST(&v->waiting);
 		int rc;
 
-		TAILQ_REMOVE(&p->ready, v, ready_link);
 		TAILQ_REMOVE(&v->waiting, req, link);
-		v->stats.waiting--;
-		rc = pass_on(p, req->arg, req);
+		rc = pass_on(p, req->arg, req, now);
 		if (rc == -EAGAIN) {
 			TAILQ_INSERT_HEAD(&v->waiting, req, link);
-			v->stats.waiting++;
-			TAILQ_INSERT_HEAD(&p->ready, v, ready_link);
-			break;
+			blocked = true;
+			continue;
 		}
+		hist_add(&p->waited, now - req->start_ns);
+		v->stats.waiting--;
 		if (rc < 0)
 			refuse_later(p, req);
-		v->ready = !TAILQ_EMPTY(&v->waiting);
-		if (v->ready)
-			TAILQ_INSERT_TAIL(&p->ready, v, ready_link);
+		next_of(p, v, now);
 	}
-	if (TAILQ_EMPTY(&p->ready))
-		timer_disarm(p->cfg.shard, &p->retry_timer);
-	else
-		timer_arm(p->cfg.shard, &p->retry_timer, shard_now_ns(p->cfg.shard) + RETRY_NS,
-			retry, p);
+	wake_arm(p, blocked, now);
 }
 
-static int wait_in_line(struct pipeline *p, struct pipeline_vm *v, struct io_req *req)
+/* Where no timer is to be had nothing might wake it: refused as a whole. */
+static int wait_in_line(struct pipeline *p, struct pipeline_vm *v, struct io_req *req, uint64_t now)
 {
-	if (!v->ready && !p->retry_timer.heap_pos) {
-		int rc = timer_arm(p->cfg.shard, &p->retry_timer,
-			shard_now_ns(p->cfg.shard) + RETRY_NS, retry, p);
+	struct pipeline_slot *slot = req->arg;
+	bool first = TAILQ_EMPTY(&v->waiting);
+
+	if (!p->wake_timer.heap_pos) {
+		/* The turn at the end of this round says what it really waits for. */
+		int rc = timer_arm(
+			p->cfg.shard, &p->wake_timer, now + RETRY_NS, poll_turn, p);
+
 		if (rc < 0)
 			return rc;
 	}
 	v->stats.waited++;
 	v->stats.waiting++;
 	TAILQ_INSERT_TAIL(&v->waiting, req, link);
-	if (!v->ready) {
-		v->ready = true;
-		TAILQ_INSERT_TAIL(&p->ready, v, ready_link);
+	if (first) {
+		qos_wait(&p->qos, &v->qos, slot->bytes);
+		shard_defer(p->cfg.shard, &p->turn_task, poll_turn, p);
 	}
 	return 0;
 }
 
 static struct pipeline_slot *slot_take(
-	struct pipeline *p, struct pipeline_vm *v, struct io_req *req)
+	struct pipeline *p, struct pipeline_vm *v, struct io_req *req, uint64_t now)
 {
 	struct pipeline_slot *slot = SLIST_FIRST(&v->free_slots);
 
@@ -171,17 +202,21 @@ static struct pipeline_slot *slot_take(
 	slot->vol = req->vol ? vol_of(v, volume_id(req->vol)) : NULL;
 	slot->done_fn = req->done_fn;
 	slot->arg = req->arg;
+	slot->bytes = counted_bytes(req);
+	slot->passed = false;
 	req->done_fn = completed;
 	req->arg = slot;
-	req->start_ns = shard_now_ns(p->cfg.shard);
+	req->start_ns = now;
+	qos_begin(&p->qos, &v->qos, now);
 	return slot;
 }
 
 int pipeline_submit(struct pipeline *p, struct io_req *req)
 {
 	struct pipeline_vm *v = vm_find(p, req->vm);
+	uint64_t now = shard_now_ns(p->cfg.shard);
 	struct pipeline_slot *slot;
-	int rc;
+	int rc = -EAGAIN;
 
 	if (p->draining)
 		return -ESHUTDOWN;
@@ -189,13 +224,14 @@ int pipeline_submit(struct pipeline *p, struct io_req *req)
 		return -ENOENT;
 	if ((unsigned int)req->op >= PIPELINE_OPS)
 		return -EINVAL;
-	slot = slot_take(p, v, req);
+	slot = slot_take(p, v, req, now);
 	if (!slot)
 		return -EAGAIN;
 	/* Behind those of its VM that wait already; they were here first. */
-	rc = v->ready ? -EAGAIN : pass_on(p, slot, req);
+	if (TAILQ_EMPTY(&v->waiting) && qos_may_pass(&p->qos, &v->qos, slot->bytes, now))
+		rc = pass_on(p, slot, req, now);
 	if (rc == -EAGAIN)
-		rc = wait_in_line(p, v, req);
+		rc = wait_in_line(p, v, req, now);
 	else if (rc < 0) {
 		refuse_later(p, req);
 		rc = 0;
@@ -203,6 +239,7 @@ int pipeline_submit(struct pipeline *p, struct io_req *req)
 	if (rc < 0) {
 		req->done_fn = slot->done_fn;
 		req->arg = slot->arg;
+		qos_end(&p->qos, &v->qos, slot->bytes, false, false, 0, now);
 		SLIST_INSERT_HEAD(&v->free_slots, slot, link);
 		return rc;
 	}
@@ -223,10 +260,13 @@ static bool nothing_in_flight(void *arg)
 int pipeline_drain(struct pipeline *p, uint64_t timeout_ns)
 {
 	p->draining = true;
+	qos_lift(&p->qos, true, shard_now_ns(p->cfg.shard));
+	shard_defer(p->cfg.shard, &p->turn_task, poll_turn, p);
 	return shard_wait(p->cfg.shard, nothing_in_flight, p, timeout_ns);
 }
 
 void pipeline_resume(struct pipeline *p)
 {
 	p->draining = false;
+	qos_lift(&p->qos, false, shard_now_ns(p->cfg.shard));
 }
