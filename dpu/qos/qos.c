@@ -201,7 +201,7 @@ bool qos_may_pass_slow(struct qos *q, struct qos_vm *v, uint64_t bytes, uint64_t
 		return true;
 	if (v->flying + qos_cost(bytes) <= q->window * v->cfg.weight / (2 * q->active_weight))
 		return true;
-	qos_full(q, now);
+	qos_full(q);
 	return false;
 }
 
@@ -228,7 +228,7 @@ static bool window_open(struct qos *q, uint64_t now)
 {
 	if (q->flying < q->window || now >= q->contended_until_ns)
 		return true;
-	qos_full(q, now);
+	qos_full(q);
 	return false;
 }
 

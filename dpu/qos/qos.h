@@ -12,8 +12,8 @@
  *	one VM alone                       no window: nothing is held back
  *	several, the window is not full    straight through
  *	... it is full                     a VM within half its share (by weight) of the window passes; others wait for their turn
- *	every 10 ms that it was full       requests took over 2 ms inside: 3/4 of it, unless throughput falls by 1/8, then back for a second;
- *	                                   under 1 ms: 5/4 of it
+ *	every 10 ms                        requests took over 2 ms inside: it shrinks while that costs no throughput; under 1 ms: it grows;
+ *	                                   it also grows where the flash needs more at a time to be busy (window.c)
  *
  * (0.25 ms and 0.125 ms where an active VM has a weight of its own: shares were asked for, at the price of smaller batches.) So a light VM finds about
  * 2 ms of others' work before its own, whatever depth they keep, or what the flash needs to be busy where that is more.
@@ -87,10 +87,11 @@ struct qos {
 	uint64_t contended_until_ns;
 	uint64_t flying, window;
 
-	/* the window's adaption */
-	uint64_t epoch_ns, epoch_bytes, epoch_took_ns, epoch_n;
-	uint64_t best_rate, before, hold_until_ns;
-	bool was_full, shrunk;
+	/* the window's adaption: window.c */
+	bool measuring, was_full;
+	enum qos_trend { QOS_STEADY, QOS_SHRUNK, QOS_GROWN } trend; /* what the last judgement did */
+	uint64_t epoch_ns, epoch_cost, epoch_took_ns, epoch_n, epoch_peak;
+	uint64_t best_rate, grown_from, before, hold_until_ns, judged_ns;
 	uint64_t full_times; /* how often somebody had to wait for the window */
 };
 
@@ -116,8 +117,9 @@ static inline uint64_t qos_cost(uint64_t bytes)
 
 void qos_active(struct qos *q, struct qos_vm *v, int sign); /* its first has come, its last has gone */
 bool qos_may_pass_slow(struct qos *q, struct qos_vm *v, uint64_t bytes, uint64_t now);
-void qos_full(struct qos *q, uint64_t now);
-void qos_epoch_end(struct qos *q, uint64_t now);
+void qos_contend(struct qos *q, uint64_t now);
+void qos_full(struct qos *q);
+void qos_measure(struct qos *q, uint64_t cost, uint64_t took_ns, uint64_t now);
 
 void qos_take(struct qos_vm *v, uint64_t bytes, uint64_t now);
 
@@ -126,7 +128,7 @@ static inline void qos_begin(struct qos *q, struct qos_vm *v, uint64_t now)
 	if (!v->requests++)
 		qos_active(q, v, 1);
 	if (q->nactive > 1)
-		q->contended_until_ns = now + QOS_CONTENDED_NS;
+		qos_contend(q, now);
 }
 
 /* Of a VM of which nothing waits. */
@@ -157,12 +159,8 @@ static inline void qos_end(struct qos *q, struct qos_vm *v, uint64_t bytes, bool
 	if (passed) {
 		v->flying -= qos_cost(bytes);
 		q->flying -= qos_cost(bytes);
-		if (timed && q->was_full) {
-			q->epoch_bytes += bytes;
-			q->epoch_took_ns += now - passed_ns;
-			q->epoch_n++;
-			qos_epoch_end(q, now);
-		}
+		if (timed && q->measuring)
+			qos_measure(q, qos_cost(bytes), now - passed_ns, now);
 	}
 	if (!--v->requests)
 		qos_active(q, v, -1);

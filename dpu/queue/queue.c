@@ -29,6 +29,7 @@ struct batch {
 	struct item_list items;
 	uint32_t nitems, nblocks;
 	uint64_t first_ns; /* when its first item came */
+	uint64_t sent_ns; /* to the log */
 	bool fua;
 	enum queue_close_reason why;
 	struct stripe_append app;
@@ -65,6 +66,7 @@ struct queue {
 	struct batch *batches;
 	uint32_t in_log;
 	struct queue_stats stats;
+	struct queue_hists hists;
 };
 
 static void age_fired(void *arg);
@@ -159,6 +161,7 @@ static enum io_status status_of(int rc)
 static void batch_done(struct queue *q, struct batch *b, enum io_status status)
 {
 	struct key *k = b->key;
+	uint64_t now = shard_now_ns(q->sh);
 	struct queue_item *it;
 	uint32_t pos = 0;
 
@@ -170,6 +173,8 @@ static void batch_done(struct queue *q, struct batch *b, enum io_status status)
 		uint32_t n = it->extent.nblocks;
 
 		TAILQ_REMOVE(&b->items, it, link);
+		hist_add(&q->hists.waited, b->sent_ns - it->queued_ns);
+		hist_add(&q->hists.in_log, now - b->sent_ns);
 		if (status == IO_OK) {
 			it->ref = b->app.ref;
 			it->pos = pos;
@@ -219,7 +224,10 @@ static int batch_offer(struct queue *q, struct batch *b)
 	if (rc == -EAGAIN)
 		return rc;
 	TAILQ_REMOVE(&q->closed, b, link);
+	b->sent_ns = shard_now_ns(q->sh);
 	if (rc == 0) {
+		hist_add(&q->hists.batch_items, b->nitems);
+		hist_add(&q->hists.batch_blocks, b->nblocks);
 		q->in_log++;
 		q->stats.waiting -= b->nitems;
 		q->stats.batches++;
@@ -449,6 +457,11 @@ void queue_set(struct queue *q, const struct queue_cfg *cfg)
 const struct queue_cfg *queue_cfg(const struct queue *q)
 {
 	return &q->cfg;
+}
+
+const struct queue_hists *queue_hists(const struct queue *q)
+{
+	return &q->hists;
 }
 
 void queue_stats(const struct queue *q, struct queue_stats *out)

@@ -12,6 +12,7 @@
 #ifndef DPU_QUEUE_QUEUE_H
 #define DPU_QUEUE_QUEUE_H
 
+#include "dpu/core/hist.h"
 #include "dpu/stripelog/stripelog.h"
 
 struct queue_cfg {
@@ -67,5 +68,12 @@ struct queue_stats {
 	uint64_t batches, items, blocks, closed[QUEUE_CLOSE_REASONS], waiting;
 };
 void queue_stats(const struct queue *q, struct queue_stats *out);
+
+struct queue_hists {
+	struct hist waited; /* ns, of each write: until its batch went to the log */
+	struct hist in_log; /* ns, of each write: encoding and the stripe, until it was written */
+	struct hist batch_items, batch_blocks; /* of each batch */
+};
+const struct queue_hists *queue_hists(const struct queue *q);
 
 #endif

@@ -515,6 +515,7 @@ static void op_written_all(struct append_op *op)
 	if (op->h.geo.nblocks) {
 		log->stats.stripes++;
 		log->stats.stripes_by_width[op->h.geo.k]++;
+		hist_add(&log->fill, op->h.geo.nblocks);
 	}
 	op->has_ref = false; /* the caller's now */
 	if (!a->fua && !op->voiding) {

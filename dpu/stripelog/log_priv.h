@@ -300,6 +300,7 @@ struct stripelog {
 
 	struct scan *scan; /* between stripelog_scan() and stripelog_recover() */
 	struct stripelog_stats stats;
+	struct hist fill; /* blocks of a stripe */
 };
 
 static inline uint64_t stripe_number(const struct stripelog *log, uint64_t counter)

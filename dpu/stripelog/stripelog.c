@@ -157,6 +157,11 @@ int stripelog_block_dev(const struct stripelog *log, uint32_t ref, uint32_t pos)
 	return table_addr_of(e, pos / table_rows(e)).dev;
 }
 
+const struct hist *stripelog_fill(const struct stripelog *log)
+{
+	return &log->fill;
+}
+
 void stripelog_stats(const struct stripelog *log, struct stripelog_stats *out)
 {
 	*out = log->stats;

@@ -15,6 +15,7 @@
 #ifndef DPU_STRIPELOG_STRIPELOG_H
 #define DPU_STRIPELOG_STRIPELOG_H
 
+#include "dpu/core/hist.h"
 #include "dpu/core/io.h"
 #include "dpu/ec/ec.h"
 #include "dpu/pool/pool.h"
@@ -376,5 +377,7 @@ struct stripelog_stats {
 	uint64_t scan_segments, scan_fragments, scan_stripes, scan_ns;
 };
 void stripelog_stats(const struct stripelog *log, struct stripelog_stats *out);
+/* Blocks of each stripe that was written; the log's. */
+const struct hist *stripelog_fill(const struct stripelog *log);
 
 #endif

@@ -287,6 +287,7 @@ int volume_submit(struct volume *v, struct io_req *req)
 	op->fua = req->flags & IO_FUA;
 	op->pos = req->off_bytes;
 	op->end = req->off_bytes + req->len_bytes;
+	op->mark_ns = shard_now_ns(s->sh);
 	count(v, req);
 	s->in_submit++;
 	op_run(op);

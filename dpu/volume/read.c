@@ -423,10 +423,15 @@ enum step read_step(struct op *op)
 		op->stage = ST_READ;
 		return op_buffers(op) ? GO : PARK;
 	case ST_READ:
-		if (!op->rd_on)
+		if (!op->rd_on) {
+			if (op->kind == OP_READ)
+				op_stage_end(op, STORE_READ, STORE_ADMIT);
 			read_begin(op, 0, op->n);
+		}
 		if (read_go(op) == PARK)
 			return PARK;
+		if (op->kind == OP_READ)
+			op_stage_end(op, STORE_READ, STORE_DEVICE);
 		return read_done(op);
 	case ST_ISSUE:
 		return repair_write(op);

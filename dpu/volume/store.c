@@ -338,6 +338,11 @@ struct stripelog *store_log(struct store *s)
 	return s->log;
 }
 
+const struct hist *store_times(const struct store *s, enum store_class c, enum store_stage st)
+{
+	return &s->times[c][st];
+}
+
 void store_stats(const struct store *s, struct store_stats *out)
 {
 	*out = s->stats;

@@ -149,6 +149,7 @@ struct op {
 	/* the range, in bytes of the volume, and how far it has got */
 	uint64_t pos, end;
 	uint64_t seq;
+	uint64_t mark_ns; /* when its present stage (enum store_stage) began */
 	struct range_lock lock;
 
 	/* the chunk: bytes [head, head + len) of blocks [block, +n) */
@@ -314,7 +315,16 @@ struct store {
 		void *arg, enum store_event_kind kind, const char *object, const char *text);
 	void *event_arg;
 	struct store_stats stats;
+	struct hist times[STORE_CLASSES][STORE_STAGES];
 };
+
+static inline void op_stage_end(struct op *op, enum store_class c, enum store_stage st)
+{
+	uint64_t now = shard_now_ns(op->s->sh);
+
+	hist_add(&op->s->times[c][st], now - op->mark_ns);
+	op->mark_ns = now;
+}
 
 /*
  * Eras. Whoever appends something to the log that will change what a checkpoint says (map, pieces, volumes, notes) is in an era from before the append

@@ -15,6 +15,7 @@
 #ifndef DPU_VOLUME_VOLUME_H
 #define DPU_VOLUME_VOLUME_H
 
+#include "dpu/core/hist.h"
 #include "dpu/core/io.h"
 #include "dpu/pool/pool.h"
 #include "dpu/queue/queue.h"
@@ -185,6 +186,22 @@ struct store_stats {
 	bool fenced;
 };
 void store_stats(const struct store *s, struct store_stats *out);
+
+/*
+ * Where the time of reads and writes goes, in ns of the shard's rounds (the clock is read once per round: what is done in one round took 0, and
+ * encoding shows in the device's time of the others). One after the other: admit, device, finish. Area, beside the device time of a protected
+ * write, is the part of its data area; the queue's and the log's parts are in queue_hists().
+ */
+enum store_class { STORE_PLAIN, STORE_INTERMEDIATE, STORE_PROTECT, STORE_READ, STORE_CLASSES };
+enum store_stage {
+	STORE_ADMIT, /* its range, room in the log, buffers, the rest of partly written blocks */
+	STORE_DEVICE, /* area writes, queue and log; reads: until all is there */
+	STORE_AREA, /* protected, with a data area: that write alone */
+	STORE_FINISH, /* records, flushes, the map */
+	STORE_STAGES
+};
+/* The store's; per piece of a request, which is 512 KiB at most. */
+const struct hist *store_times(const struct store *s, enum store_class c, enum store_stage st);
 
 /* What happened, for the operator. Called on the shard; text is valid during the call. */
 enum store_event_kind {

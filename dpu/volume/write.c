@@ -18,6 +18,10 @@
 
 #define ROOM_WAITS 4u /* of a request, for a checkpoint that may free a segment */
 
+_Static_assert((int)STORE_PLAIN == (int)IO_PLAIN && (int)STORE_PROTECT == (int)IO_PROTECT &&
+		       (int)STORE_INTERMEDIATE == (int)IO_INTERMEDIATE,
+	"a write's class is its outcome");
+
 static enum block_state target_state(const struct op *op)
 {
 	return op->outcome == IO_PLAIN ? BLOCK_DATA : BLOCK_INTERMEDIATE;
@@ -233,6 +237,8 @@ static void place_written(struct vio *v)
 	struct op *op = v->op;
 	struct store *s = op->s;
 
+	if (op->outcome == IO_PROTECT)
+		hist_add(&s->times[STORE_PROTECT][STORE_AREA], shard_now_ns(s->sh) - op->mark_ns);
 	if (v->io.status != FLASH_OK)
 		op->data_failed = true;
 	else
@@ -336,6 +342,7 @@ static enum step issue(struct op *op)
 		}
 	}
 	op->stage = ST_WRITTEN;
+	op_stage_end(op, (enum store_class)op->outcome, STORE_ADMIT);
 	if (v)
 		submit_place(op, v);
 	return PARK;
@@ -358,6 +365,7 @@ static enum step written(struct op *op)
 	struct volume *v = op->vol;
 	unsigned int dev = area_piece(v, op->area, op->block)->dev;
 
+	op_stage_end(op, (enum store_class)op->outcome, STORE_DEVICE);
 	if (op->outcome == IO_PROTECT) {
 		if (op->log_failed)
 			return failed(op, op->log_status);
@@ -448,6 +456,7 @@ static enum step apply(struct op *op)
 	}
 	if (put_n)
 		stripelog_put(op->s->log, put_ref, put_n);
+	op_stage_end(op, (enum store_class)op->outcome, STORE_FINISH);
 	op_next_chunk(op);
 	return GO;
 }
