@@ -101,6 +101,8 @@ static int vm_down(struct card *c, struct card_vm *v)
 {
 	int rc = 0;
 
+	/* What waits for tokens ends now. */
+	pipeline_vm_set_qos(c->pipeline, v->vm, &(struct qos_cfg){.weight = 0});
 	if (v->tvm) {
 		rc = nvme_tcp_vm_del(v->tvm);
 		if (rc < 0)
@@ -152,14 +154,47 @@ static int way_up(struct card *c, struct card_vm *v, const struct tables_doc *do
 	return v->access->ops->open(v->access->provider, doc->pb, vm, &a, v->tvm, &v->way, e);
 }
 
+/* ---- what it may take ---------------------------------------------------------------------------------------- */
+
+static struct qos_cfg qos_of(const Parapet__Vm *vm)
+{
+	return (struct qos_cfg){.mbps = vm->qos_mbps,
+		.iops = vm->qos_iops,
+		.burst_ms = vm->qos_burst_ms,
+		.weight = vm->qos_weight};
+}
+
+static int qos_check(const Parapet__Vm *vm, struct err *e)
+{
+	struct qos_cfg cfg = qos_of(vm);
+	char object[96];
+
+	return qos_cfg_check(&cfg, object_name(object, sizeof(object), "vm", vm->name), "qos_", e);
+}
+
+static void qos_in_force(struct card *c, const Parapet__Vm *vm)
+{
+	struct qos_cfg cfg = qos_of(vm);
+	char object[96];
+
+	/* -ENOENT: it is not up, and gets it when it comes. Pushed tables were checked; remembered ones may be an older card's. */
+	if (pipeline_vm_set_qos(c->pipeline, vm->vm, &cfg) == -EINVAL)
+		event_post(c->events, EVENT_WARNING, "qos-ignored",
+			object_name(object, sizeof(object), "vm", vm->name),
+			"its caps and its weight are out of range");
+}
+
 int vms_check(struct card *c, const struct tables_doc *doc, struct err *e)
 {
 	struct card_vm scratch;
 	struct tables_access a;
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < doc->pb->n_vms; i++)
-		rc = way_check(c, &scratch, doc, doc->pb->vms[i], &a, e);
+	for (size_t i = 0; rc == 0 && i < doc->pb->n_vms; i++) {
+		rc = qos_check(doc->pb->vms[i], e);
+		if (rc == 0)
+			rc = way_check(c, &scratch, doc, doc->pb->vms[i], &a, e);
+	}
 	return rc;
 }
 
@@ -179,6 +214,7 @@ static int vm_up(struct card *c, struct card_vm *v, const struct tables_doc *doc
 		return err_set(e, rc, object_name(object, sizeof(object), "vm", vm->name), NULL,
 			"cannot be brought up: %s", strerror(-rc));
 	}
+	qos_in_force(c, vm);
 	rc = target_up(c, v, vm, e);
 	if (rc == 0)
 		rc = volumes_up(c, v, e);
@@ -330,9 +366,10 @@ int vms_reconcile(struct card *c, const struct tables_doc *doc, bool strict, str
 		struct card_vm *v = vm_by_number(c, vm->vm);
 
 		memset(&ignored, 0, sizeof(ignored));
-		if (v)
+		if (v) {
 			rc = v->tvm ? hosts_update(c, v, doc, vm, e) : 0;
-		else
+			qos_in_force(c, vm);
+		} else
 			rc = up_one(c, doc, vm, strict, e ? e : &ignored);
 	}
 	retry_arm(c);

@@ -254,6 +254,11 @@ static const struct field vm_fields[] = {
 	{"card_mac", FIELD_TEXT, 0, .check = check_mac},
 	{"nqn", FIELD_TEXT, 0},
 	{"hosts", FIELD_LIST, 0},
+	/* what it may take; absent or 0: no cap, the default */
+	{"bandwidth_mbps", FIELD_NUMBER, 0, .max = 1000000, .step = 100},
+	{"iops", FIELD_NUMBER, 0, .max = 100000000},
+	{"burst_ms", FIELD_NUMBER, 0, .min = 1, .max = 10000},
+	{"weight", FIELD_NUMBER, 0, .min = 1, .max = 1000},
 };
 static const struct field device_fields[] = {
 	{"node", FIELD_NAME, FIELD_KEY}, {"vm", FIELD_NAME, FIELD_KEY},
@@ -367,6 +372,11 @@ static int check_number(
 					       : err_set(e, -EINVAL, object, f->name,
 							 "%llu is not possible; allowed: %s",
 							 (unsigned long long)*out, f->allowed);
+	if (!rc && f->step && *out % f->step)
+		return err_set(e, -EINVAL, object, f->name,
+			"%llu is between two steps; allowed: multiples of %llu up to %llu",
+			(unsigned long long)*out, (unsigned long long)f->step,
+			(unsigned long long)max);
 	if (!rc && *out >= f->min && *out <= max)
 		return 0;
 	if (f->type == FIELD_TIME)

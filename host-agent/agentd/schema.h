@@ -50,6 +50,7 @@ struct field {
 	enum field_type type;
 	unsigned int flags;
 	uint64_t min, max; /* of numbers and sizes; max 0: 2^63 - 1 */
+	uint64_t step; /* of numbers: only its multiples; 0: any */
 	const char *allowed; /* of enums: "a|b|c"; of sizes: the only ones, "512|4096" */
 	field_check_fn check;
 };

@@ -127,6 +127,10 @@ static int put_vm(struct tables_message *m, const json_t *o, Parapet__Vm *p)
 	p->card_ip = text_of(o, "card_ip");
 	p->card_mac = text_of(o, "card_mac");
 	p->nqn = text_of(o, "nqn");
+	SET_NUMBER(p, qos_mbps, o, "bandwidth_mbps");
+	SET_NUMBER(p, qos_iops, o, "iops");
+	SET_NUMBER(p, qos_burst_ms, o, "burst_ms");
+	SET_NUMBER(p, qos_weight, o, "weight");
 	p->hosts = texts(m, json_object_get(o, "hosts"), &p->n_hosts);
 	return p->hosts ? 0 : -ENOMEM;
 }
@@ -280,6 +284,10 @@ static json_t *vm_from_card(const Parapet__Vm *v)
 	set_text(o, "card_mac", v->card_mac);
 	set_text(o, "nqn", v->nqn);
 	set_texts(o, "hosts", v->hosts, v->n_hosts);
+	set_number(o, "bandwidth_mbps", v->has_qos_mbps, v->qos_mbps);
+	set_number(o, "iops", v->has_qos_iops, v->qos_iops);
+	set_number(o, "burst_ms", v->has_qos_burst_ms, v->qos_burst_ms);
+	set_number(o, "weight", v->has_qos_weight, v->qos_weight);
 	return o;
 }
 
