@@ -76,5 +76,6 @@ int call_task_limits(struct card *card, struct call *c);
 int call_flow_list(struct card *card, struct call *c);
 int call_status(struct card *card, struct call *c);
 int call_stats(struct card *card, struct call *c);
+int call_top(struct card *card, struct call *c);
 
 #endif

@@ -103,6 +103,7 @@ static const struct handler {
 	{PARAPET__REQUEST__OP_TASK_LIMITS, call_task_limits, true},
 	{PARAPET__REQUEST__OP_STATUS_GET, call_status, false},
 	{PARAPET__REQUEST__OP_STATS_GET, call_stats, false},
+	{PARAPET__REQUEST__OP_TOP_GET, call_top, false},
 };
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */

@@ -238,6 +238,11 @@ uint64_t flash_slow_ns(const struct flash *f)
 	return f->slow_ns + (f->slow ? shard_now_ns(f->sh) - f->slow_since_ns : 0);
 }
 
+const struct hist *flash_times(const struct flash *f, enum flash_op op)
+{
+	return op == FLASH_READ ? &f->reads : op == FLASH_WRITE ? &f->writes : &f->flushes;
+}
+
 uint64_t flash_busy_ns(const struct flash *f)
 {
 	return f->busy_ns + (f->in_flight ? shard_now_ns(f->sh) - f->busy_since_ns : 0);

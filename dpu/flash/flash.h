@@ -36,6 +36,7 @@
 #include <sys/uio.h>
 
 #include "common/base/err.h"
+#include "common/base/hist.h"
 
 struct flash;
 struct shard;
@@ -161,6 +162,8 @@ bool flash_is_slow(const struct flash *f); /* between SLOW and PROMPT (or GONE) 
 uint64_t flash_oldest_ns(const struct flash *f); /* age of the oldest I/O in flight; 0: none */
 uint64_t flash_slow_ns(const struct flash *f); /* time it was, all told */
 
+/* How long reads, writes and flushes took, in ns, since it was opened; the device's. */
+const struct hist *flash_times(const struct flash *f, enum flash_op op);
 uint64_t flash_busy_ns(const struct flash *f); /* time something was in flight, all told */
 
 /* What an NVMe device says of itself (SMART log page 02h); others say nothing. */

@@ -9,7 +9,7 @@
 #ifndef DPU_FLASH_FLASH_PRIV_H
 #define DPU_FLASH_FLASH_PRIV_H
 
-#include "dpu/core/hist.h"
+#include "common/base/hist.h"
 #include "dpu/core/shard.h"
 #include "dpu/flash/flash.h"
 

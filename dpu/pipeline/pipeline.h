@@ -20,7 +20,7 @@
 #define DPU_PIPELINE_PIPELINE_H
 
 #include "common/base/err.h"
-#include "dpu/core/hist.h"
+#include "common/base/hist.h"
 #include "dpu/qos/qos.h"
 #include "dpu/tables/tables.h"
 #include "dpu/volume/volume.h"

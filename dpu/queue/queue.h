@@ -12,7 +12,7 @@
 #ifndef DPU_QUEUE_QUEUE_H
 #define DPU_QUEUE_QUEUE_H
 
-#include "dpu/core/hist.h"
+#include "common/base/hist.h"
 #include "dpu/stripelog/stripelog.h"
 
 struct queue_cfg {

@@ -15,7 +15,7 @@
 #ifndef DPU_STRIPELOG_STRIPELOG_H
 #define DPU_STRIPELOG_STRIPELOG_H
 
-#include "dpu/core/hist.h"
+#include "common/base/hist.h"
 #include "dpu/core/io.h"
 #include "dpu/ec/ec.h"
 #include "dpu/pool/pool.h"

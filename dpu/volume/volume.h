@@ -15,7 +15,7 @@
 #ifndef DPU_VOLUME_VOLUME_H
 #define DPU_VOLUME_VOLUME_H
 
-#include "dpu/core/hist.h"
+#include "common/base/hist.h"
 #include "dpu/core/io.h"
 #include "dpu/pool/pool.h"
 #include "dpu/queue/queue.h"

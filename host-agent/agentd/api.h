@@ -11,7 +11,7 @@
  *	GET    /v1/table?node=&version=		one version   GET /v1/table/history, /v1/table/diff?from=&to=
  *	POST   /v1/table/push {node, force}	POST /v1/table/fetch {node, adopt}
  *	GET    /v1/explain?node=&vm=&device=&op=read|write
- *	GET    /v1/status  /v1/stats  /v1/flows  /v1/card/devices ?node=
+ *	GET    /v1/status  /v1/stats  /v1/top  /v1/flows  /v1/card/devices ?node=
  *	GET    /v1/card/explain?node=&vm=&device=&op=	the card's own, of what is in force there
  *	POST   /v1/flashes/fail, /return {node, name}	POST /v1/flashes/replace {node, name, by: {name, address, ..}, force}
  *	GET    /v1/flashes/discover?node=&host=&port=&transport=	what a peer offers, as the card sees it

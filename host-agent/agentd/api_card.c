@@ -133,6 +133,23 @@ static int stats(struct api_request *rq, json_t **out, struct err *e)
 	return rc;
 }
 
+/* One answer of many: the reader takes differences. */
+static int top(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__TopGet get = PARAPET__TOP_GET__INIT;
+	const char *node;
+	int rc = api_node(rq, &node, e);
+
+	req.op_case = PARAPET__REQUEST__OP_TOP_GET;
+	req.top_get = &get;
+	if (!rc)
+		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_TOP, out, e);
+	if (!rc)
+		json_object_set_new(*out, "node", json_string(node));
+	return rc;
+}
+
 static int flows(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
@@ -296,6 +313,7 @@ static int card_explain(struct api_request *rq, json_t **out, struct err *e)
 const struct api_route api_card_routes[] = {
 	{"GET", "/v1/status", status},
 	{"GET", "/v1/stats", stats},
+	{"GET", "/v1/top", top},
 	{"GET", "/v1/flows", flows},
 	{"GET", "/v1/card/devices", card_devices},
 	{"GET", "/v1/card/explain", card_explain},

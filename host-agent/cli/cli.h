@@ -119,6 +119,9 @@ int flash_replace_run(struct cli *c, const struct cli_command *cmd);
 int pool_open_run(struct cli *c, const struct cli_command *cmd);
 int pool_import_run(struct cli *c, const struct cli_command *cmd);
 
+/* top.c */
+int top_run(struct cli *c, const struct cli_command *cmd);
+
 /* task.c */
 int task_watch_run(struct cli *c, const struct cli_command *cmd);
 

@@ -36,6 +36,7 @@ const struct cli_noun cli_nouns[] = {
 	{"explain", "why a request is protected, plain or intermediate"},
 	{"status", "nodes, cards, pools"},
 	{"stats", "counters of a card"},
+	{"top", "what VMs, card and flash are doing, live"},
 	{"events", "what happened"},
 	{"apply", "one file for everything"},
 	{"help", "help on a noun or a verb"},
@@ -227,6 +228,13 @@ static const struct cli_option explain_options[] = {
 	{"card", NULL, "ask the card what is in force there", NULL, OPT_FLAG},
 	{NULL},
 };
+static const struct cli_option top_options[] = {
+	{"interval", "SECONDS", "between two looks, 0.1 to 3600 [1]"},
+	{"count", "N", "so many times [until it is ended]"},
+	{"once", NULL, "one interval, then end", NULL, OPT_FLAG},
+	{"sort", "KEY", "VMs by iops, bytes, p99, waiting, capped or name [bytes]"},
+	{NULL},
+};
 static const struct cli_option events_options[] = {
 	{"follow", NULL, "go on showing them as they come", NULL, OPT_FLAG},
 	{"after", "N", "those after this number only"},
@@ -395,6 +403,13 @@ const struct cli_command cli_commands[] = {
 	{"status", NULL, "nodes, cards and pools at a glance", NULL, {NULL}, "GET", "/v1/status",
 		NULL, render_status},
 	{"stats", NULL, "counters of a card", NULL, {NULL}, "GET", "/v1/stats", NULL, render_stats},
+	{"top", NULL, "rates, latencies, batches and where time goes, live", NULL, {top_options}, NULL,
+		NULL, NULL, NULL, top_run,
+		"On a terminal the screen is kept up to date (q ends it, other keys are shown); else, "
+		"and with --once, there is a table per interval, with --json a line of JSON. "
+		"All of it is what happened in the last interval, by the card's clock. SHARE is the "
+		"part of the time that all requests spent: wait, admit, device and finish follow "
+		"each other, area, queue and log are parts of device."},
 	{"events", NULL, "what cards and agent reported", NULL, {events_options}, NULL, NULL, NULL,
 		NULL, events_run},
 	{"apply", NULL, "make the configuration what a file says; says what changed", NULL,

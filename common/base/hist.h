@@ -6,12 +6,12 @@
  * Nothing is ever reset: who wants to know about an interval keeps the counts of its beginning and subtracts them (hist_since()),
  * so that any number of readers do not disturb each other.
  *
- * Thread: one at a time. Memory: 4.7 KiB each, zeroed is empty. Errors: none.
+ * Shared by the card, which counts, and the CLI, which takes differences. Thread: one at a time. Memory: 4.7 KiB each, zeroed is empty. Errors: none.
  *
  *	hist_add(&h, took_ns); ... hist_at(&h, 990) is what 99.0 % of them did not exceed
  */
-#ifndef DPU_CORE_HIST_H
-#define DPU_CORE_HIST_H
+#ifndef COMMON_BASE_HIST_H
+#define COMMON_BASE_HIST_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "dpu/core/hist.h"
+#include "common/base/hist.h"
 
 #include "common/base/util.h"
 
