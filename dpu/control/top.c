@@ -53,8 +53,7 @@ static int vm_ops(struct card *card, struct call *c, uint32_t vm,
 		o->has_requests = o->has_bytes = true;
 		o->requests = st->requests[op];
 		o->bytes = st->bytes[op];
-		o->latency =
-			histogram(c, pipeline_vm_latency(card->pipeline, vm, (enum io_op)op));
+		o->latency = histogram(c, pipeline_vm_latency(card->pipeline, vm, (enum io_op)op));
 		if (!o->latency)
 			return -ENOMEM;
 		m->ops[m->n_ops++] = o;
@@ -125,8 +124,8 @@ static const char *const stage_names[STORE_STAGES] = {[STORE_ADMIT] = "admit",
 	[STORE_FINISH] = "finish"};
 #define STAGES_MAX (1 + STORE_CLASSES * STORE_STAGES + 2)
 
-static int stage_add(struct call *c, Parapet__Top *t, const char *of, const char *stage,
-	const struct hist *time)
+static int stage_add(
+	struct call *c, Parapet__Top *t, const char *of, const char *stage, const struct hist *time)
 {
 	Parapet__TopStage *m;
 
@@ -149,7 +148,8 @@ static int store_stages(struct card *card, struct call *c, Parapet__Top *t)
 	for (int k = 0; rc == 0 && k < STORE_CLASSES; k++)
 		for (int st = 0; rc == 0 && st < STORE_STAGES; st++)
 			rc = stage_add(c, t, class_names[k], stage_names[st],
-				store_times(card->store, (enum store_class)k, (enum store_stage)st));
+				store_times(
+					card->store, (enum store_class)k, (enum store_stage)st));
 	if (rc == 0)
 		rc = stage_add(c, t, "protect", "queue", &q->waited);
 	if (rc == 0)

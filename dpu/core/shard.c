@@ -172,6 +172,11 @@ void shard_close(struct shard *sh)
 	free(sh);
 }
 
+uint64_t shard_clock_ns(const struct shard *sh)
+{
+	return sh->cfg.clock == SHARD_CLOCK_MONOTONIC ? monotonic_ns() : sh->now_ns;
+}
+
 uint64_t shard_now_ns(const struct shard *sh)
 {
 	return sh->now_ns;

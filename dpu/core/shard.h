@@ -44,6 +44,8 @@ void shard_close(
 	struct shard *sh); /* every poller, timer, task and watch has been removed before */
 
 uint64_t shard_now_ns(const struct shard *sh); /* read once per round of the loop */
+/* The clock itself, for what happens within a round; costs a look at it. Under virtual time the same as shard_now_ns(). */
+uint64_t shard_clock_ns(const struct shard *sh);
 uint64_t shard_random(struct shard *sh);
 unsigned int shard_id(const struct shard *sh);
 bool shard_is_virtual(const struct shard *sh);

@@ -161,7 +161,8 @@ void age_end(struct flash *f, struct flash_io *io)
 	if (!--f->in_flight) {
 		f->busy_ns += shard_now_ns(f->sh) - f->busy_since_ns;
 		if (shard_is_virtual(f->sh))
-			timer_disarm(f->sh, &f->look); /* or time would jump to it when all is done */
+			timer_disarm(
+				f->sh, &f->look); /* or time would jump to it when all is done */
 	}
 	measure(f, io->op, ns);
 	if (!f->slow || !was_oldest || f->abandoned)

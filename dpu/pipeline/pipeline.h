@@ -78,7 +78,8 @@ int pipeline_vm_stats(const struct pipeline *p, uint32_t vm, struct pipeline_vm_
 const struct hist *pipeline_vm_latency(const struct pipeline *p, uint32_t vm, enum io_op op);
 
 struct pipeline_stats {
-	const struct hist *waited; /* ns, of requests that did not go to the volume at once; the pipeline's */
+	const struct hist
+		*waited; /* ns, of requests that did not go to the volume at once; the pipeline's */
 	uint64_t window_bytes, flying_bytes; /* dpu/qos/qos.h */
 	uint64_t window_full; /* times somebody had to wait for the window */
 };

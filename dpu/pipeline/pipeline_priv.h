@@ -18,7 +18,7 @@ struct pipeline_slot {
 	struct pipeline_vm *vm;
 	struct pipeline_vol *vol; /* NULL: it will be refused */
 	uint64_t bytes; /* what it counts for in qos */
-	uint64_t passed_ns; /* to the volume; valid with passed */
+	uint64_t sampled_ns; /* when it went to the volume, where that is measured; else 0 */
 	bool passed;
 	void (*done_fn)(struct io_req *req);
 	void *arg;
@@ -30,7 +30,8 @@ struct pipeline_vm {
 	uint32_t vm;
 	struct pipeline_slot *slots;
 	SLIST_HEAD(, pipeline_slot) free_slots;
-	TAILQ_HEAD(, io_req) waiting; /* for their turn, for tokens, for the volume; in order of arrival */
+	TAILQ_HEAD(, io_req)
+	waiting; /* for their turn, for tokens, for the volume; in order of arrival */
 	struct qos_vm qos;
 	struct pipeline_vol **vols; /* the VM's, by id */
 	uint32_t nvols;

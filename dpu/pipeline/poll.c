@@ -55,8 +55,10 @@ static void finish(struct io_req *req)
 		slot->vol->in_flight--;
 	st->in_flight--;
 	p->in_flight--;
-	qos_end(&p->qos, &v->qos, slot->bytes, slot->passed, req->op <= IO_WRITE, slot->passed_ns,
-		now);
+	qos_end(&p->qos, &v->qos, slot->bytes, slot->passed);
+	if (slot->sampled_ns)
+		qos_measure(
+			&p->qos, slot->bytes, shard_clock_ns(p->cfg.shard) - slot->sampled_ns, now);
 	SLIST_INSERT_HEAD(&v->free_slots, slot, link);
 	if (p->qos.nring)
 		shard_defer(p->cfg.shard, &p->turn_task, poll_turn, p);
@@ -69,14 +71,16 @@ static void completed(struct io_req *req)
 }
 
 /* 0: it is the volume's; -EAGAIN: not now; else refused, with req->status set. */
-static int pass_on(
-	struct pipeline *p, struct pipeline_slot *slot, struct io_req *req, uint64_t now)
+static int pass_on(struct pipeline *p, struct pipeline_slot *slot, struct io_req *req, uint64_t now)
 {
 	int rc;
 
 	req->status = analyze(p, slot, req);
 	if (req->status != IO_OK)
 		return -EINVAL;
+	slot->sampled_ns = req->op <= IO_WRITE && qos_sampled(&p->qos)
+				   ? shard_clock_ns(p->cfg.shard)
+				   : 0;
 	rc = volume_submit(req->vol, req);
 	if (rc < 0) {
 		if (rc != -EAGAIN)
@@ -84,7 +88,6 @@ static int pass_on(
 		return rc;
 	}
 	slot->passed = true;
-	slot->passed_ns = now;
 	qos_pass(&p->qos, &slot->vm->qos, slot->bytes, now);
 	if (req->op == IO_WRITE) {
 		slot->vm->stats.outcome[req->outcome]++;
@@ -173,8 +176,7 @@ static int wait_in_line(struct pipeline *p, struct pipeline_vm *v, struct io_req
 
 	if (!p->wake_timer.heap_pos) {
 		/* The turn at the end of this round says what it really waits for. */
-		int rc = timer_arm(
-			p->cfg.shard, &p->wake_timer, now + RETRY_NS, poll_turn, p);
+		int rc = timer_arm(p->cfg.shard, &p->wake_timer, now + RETRY_NS, poll_turn, p);
 
 		if (rc < 0)
 			return rc;
@@ -204,6 +206,7 @@ static struct pipeline_slot *slot_take(
 	slot->arg = req->arg;
 	slot->bytes = counted_bytes(req);
 	slot->passed = false;
+	slot->sampled_ns = 0;
 	req->done_fn = completed;
 	req->arg = slot;
 	req->start_ns = now;
@@ -239,7 +242,7 @@ int pipeline_submit(struct pipeline *p, struct io_req *req)
 	if (rc < 0) {
 		req->done_fn = slot->done_fn;
 		req->arg = slot->arg;
-		qos_end(&p->qos, &v->qos, slot->bytes, false, false, 0, now);
+		qos_end(&p->qos, &v->qos, slot->bytes, false);
 		SLIST_INSERT_HEAD(&v->free_slots, slot, link);
 		return rc;
 	}

@@ -10,8 +10,6 @@ void qos_bucket_set(
 		debt_ns = 0;
 	else if (rate != b->rate)
 		debt_ns = (uint64_t)((double)debt_ns * (double)b->rate / (double)rate);
-	*b = (struct qos_bucket){.rate = rate,
-		.unit_ns = unit_ns,
-		.burst_ns = burst_ns,
-		.full_ns = now + debt_ns};
+	*b = (struct qos_bucket){
+		.rate = rate, .unit_ns = unit_ns, .burst_ns = burst_ns, .full_ns = now + debt_ns};
 }

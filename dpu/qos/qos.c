@@ -130,8 +130,7 @@ void qos_rest(struct qos *q, struct qos_vm *v, uint64_t now)
 
 void qos_vm_init(struct qos_vm *v)
 {
-	*v = (struct qos_vm){
-		.cfg = {.burst_ms = QOS_BURST_MS_DEF, .weight = QOS_WEIGHT_DEF},
+	*v = (struct qos_vm){.cfg = {.burst_ms = QOS_BURST_MS_DEF, .weight = QOS_WEIGHT_DEF},
 		.place = QOS_RESTS};
 }
 

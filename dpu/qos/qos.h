@@ -12,11 +12,11 @@
  *	one VM alone                       no window: nothing is held back
  *	several, the window is not full    straight through
  *	... it is full                     a VM within half its share (by weight) of the window passes; others wait for their turn
- *	every 10 ms                        requests took over 2 ms inside: it shrinks while that costs no throughput; under 1 ms: it grows;
+ *	every 10 ms                        requests took over 1 ms inside: it shrinks while that costs less than 1/8 of throughput; under 0.5 ms: it grows;
  *	                                   it also grows where the flash needs more at a time to be busy (window.c)
  *
- * (0.25 ms and 0.125 ms where an active VM has a weight of its own: shares were asked for, at the price of smaller batches.) So a light VM finds about
- * 2 ms of others' work before its own, whatever depth they keep, or what the flash needs to be busy where that is more.
+ * (Where an active VM has a weight of its own it shrinks whatever they take: shares were asked for, at the price of smaller batches.) So a light VM
+ * finds about 1 ms of others' work before its own, whatever depth they keep, or what the flash needs to be busy where that is more.
  *
  * Pure logic: time is given in, nothing is allocated after qos_open(), no locks. The caller keeps the queues; of a VM that waits this
  * module knows the size of its first request. Thread: the shard's. Ownership: struct qos_vm is embedded in its owner's.
@@ -25,7 +25,7 @@
  *	if (nothing of v waits && qos_may_pass(q, v, bytes, now)) { submit; qos_pass(q, v, bytes, now); }
  *	else if (nothing of v waited) qos_wait(q, v, bytes);
  *	while ((v = qos_pick(q, now))) { submit its first; qos_pass(q, v, bytes, now); qos_wait(q, v, next) or qos_rest(q, v); }
- *	timer at qos_wake_ns(q); qos_end(q, v, bytes, ...) when one has ended
+ *	timer at qos_wake_ns(q); qos_end(q, v, bytes, true) when one has ended
  */
 #ifndef DPU_QOS_QOS_H
 #define DPU_QOS_QOS_H
@@ -53,8 +53,7 @@ struct qos_cfg {
 	uint32_t weight; /* 1 to 1000 */
 };
 /* -EINVAL with object, field (mbps, iops, burst_ms, weight after `prefix`) and what is allowed. */
-int qos_cfg_check(
-	const struct qos_cfg *cfg, const char *object, const char *prefix, struct err *e);
+int qos_cfg_check(const struct qos_cfg *cfg, const char *object, const char *prefix, struct err *e);
 
 enum qos_place { QOS_RESTS, QOS_IN_RING, QOS_ASLEEP };
 
@@ -89,9 +88,16 @@ struct qos {
 
 	/* the window's adaption: window.c */
 	bool measuring, was_full;
-	enum qos_trend { QOS_STEADY, QOS_SHRUNK, QOS_GROWN } trend; /* what the last judgement did */
+	enum qos_trend {
+		QOS_STEADY,
+		QOS_SHRUNK,
+		QOS_GROWN
+	} trend; /* what the last judgement did */
 	uint64_t epoch_ns, epoch_cost, epoch_took_ns, epoch_n, epoch_peak;
-	uint64_t best_rate, grown_from, before, hold_until_ns, judged_ns;
+	uint64_t usual_rate; /* cost a second */
+	uint64_t before, compared; /* window and rate before the last step */
+	uint32_t seen, grows, samples;
+	uint64_t hold_until_ns, judged_ns;
 	uint64_t full_times; /* how often somebody had to wait for the window */
 };
 
@@ -113,13 +119,15 @@ static inline uint64_t qos_cost(uint64_t bytes)
 
 /* ---- a request's way ------------------------------------------------------------------------------------- */
 
-#define QOS_CONTENDED_NS 1000000000ull /* the window counts so long after the last sight of two VMs */
+#define QOS_SAMPLE 4u /* one of so many is measured */
+#define QOS_CONTENDED_NS \
+	1000000000ull /* the window counts so long after the last sight of two VMs */
 
-void qos_active(struct qos *q, struct qos_vm *v, int sign); /* its first has come, its last has gone */
+void qos_active(
+	struct qos *q, struct qos_vm *v, int sign); /* its first has come, its last has gone */
 bool qos_may_pass_slow(struct qos *q, struct qos_vm *v, uint64_t bytes, uint64_t now);
 void qos_contend(struct qos *q, uint64_t now);
 void qos_full(struct qos *q);
-void qos_measure(struct qos *q, uint64_t cost, uint64_t took_ns, uint64_t now);
 
 void qos_take(struct qos_vm *v, uint64_t bytes, uint64_t now);
 
@@ -134,8 +142,7 @@ static inline void qos_begin(struct qos *q, struct qos_vm *v, uint64_t now)
 /* Of a VM of which nothing waits. */
 static inline bool qos_may_pass(struct qos *q, struct qos_vm *v, uint64_t bytes, uint64_t now)
 {
-	if (!v->capped && !q->nring &&
-		(q->flying < q->window || now >= q->contended_until_ns))
+	if (!v->capped && !q->nring && (q->flying < q->window || now >= q->contended_until_ns))
 		return true;
 	return qos_may_pass_slow(q, v, bytes, now);
 }
@@ -152,15 +159,22 @@ static inline void qos_pass(struct qos *q, struct qos_vm *v, uint64_t bytes, uin
 	q->flying += cost;
 }
 
-/* It has ended. It went into the stack at passed_ns, and is a read or a write (timed); or never went (passed false). */
-static inline void qos_end(struct qos *q, struct qos_vm *v, uint64_t bytes, bool passed, bool timed,
-	uint64_t passed_ns, uint64_t now)
+/* True for some of those that qos_pass() has taken: how long they take is to be told with qos_measure(), by a clock that is finer than the loop's
+ * rounds (or what is done in one round took no time, however much it is). */
+static inline bool qos_sampled(struct qos *q)
+{
+	return q->measuring && !(++q->samples % QOS_SAMPLE);
+}
+void qos_measure(struct qos *q, uint64_t bytes, uint64_t took_ns, uint64_t now);
+
+/* It has ended; or never went into the stack (passed false). */
+static inline void qos_end(struct qos *q, struct qos_vm *v, uint64_t bytes, bool passed)
 {
 	if (passed) {
 		v->flying -= qos_cost(bytes);
 		q->flying -= qos_cost(bytes);
-		if (timed && q->measuring)
-			qos_measure(q, qos_cost(bytes), now - passed_ns, now);
+		if (q->measuring)
+			q->epoch_cost += qos_cost(bytes);
 	}
 	if (!--v->requests)
 		qos_active(q, v, -1);

@@ -403,11 +403,13 @@ const struct cli_command cli_commands[] = {
 	{"status", NULL, "nodes, cards and pools at a glance", NULL, {NULL}, "GET", "/v1/status",
 		NULL, render_status},
 	{"stats", NULL, "counters of a card", NULL, {NULL}, "GET", "/v1/stats", NULL, render_stats},
-	{"top", NULL, "rates, latencies, batches and where time goes, live", NULL, {top_options}, NULL,
-		NULL, NULL, NULL, top_run,
-		"On a terminal the screen is kept up to date (q ends it, other keys are shown); else, "
+	{"top", NULL, "rates, latencies, batches and where time goes, live", NULL, {top_options},
+		NULL, NULL, NULL, NULL, top_run,
+		"On a terminal the screen is kept up to date (q ends it, other keys are shown); "
+		"else, "
 		"and with --once, there is a table per interval, with --json a line of JSON. "
-		"All of it is what happened in the last interval, by the card's clock. SHARE is the "
+		"All of it is what happened in the last interval, by the card's clock. SHARE is "
+		"the "
 		"part of the time that all requests spent: wait, admit, device and finish follow "
 		"each other, area, queue and log are parts of device."},
 	{"events", NULL, "what cards and agent reported", NULL, {events_options}, NULL, NULL, NULL,

@@ -173,7 +173,8 @@ static void draw(struct top *t)
 		p += len + (p[len] == '\n');
 	}
 	snprintf(last, sizeof(last),
-		"%s%s by %s; keys: q quit, i iops, b bytes, l p99, w waiting, c capped, n name, +/- %.1f s",
+		"%s%s by %s; keys: q quit, i iops, b bytes, l p99, w waiting, c capped, n name, "
+		"+/- %.1f s",
 		t->trouble, t->trouble[0] ? ";" : "sorted", t->sort, t->interval_s);
 	fputs("\033[J", stdout);
 	printf("\033[%u;1H", ws.ws_row);
@@ -302,7 +303,8 @@ static int options(struct top *t)
 	t->sort = "bytes";
 	if ((s = json_string_value(json_object_get(r, "interval")))) {
 		t->interval_s = strtod(s, &end);
-		if (end == s || *end || !(t->interval_s >= INTERVAL_MIN && t->interval_s <= INTERVAL_MAX))
+		if (end == s || *end ||
+			!(t->interval_s >= INTERVAL_MIN && t->interval_s <= INTERVAL_MAX))
 			return refuse(t->c, "--interval", s, "0.1 to 3600 seconds");
 	}
 	if ((s = json_string_value(json_object_get(r, "count")))) {

@@ -91,7 +91,8 @@ static void set_us(json_t *o, const char *name, const struct hist *h, unsigned i
 	set_real(o, name, (double)hist_at(h, per_mille) / 1e3);
 }
 
-static json_t *op_part(const json_t *then, const json_t *now, const struct span *t, struct hist *all)
+static json_t *op_part(
+	const json_t *then, const json_t *now, const struct span *t, struct hist *all)
 {
 	json_t *o = json_object();
 	struct hist h;
@@ -207,7 +208,8 @@ static json_t *stages(const json_t *then, const json_t *now, const struct span *
 
 	json_array_foreach(json_object_get(now, "stages"), i, m)
 	{
-		hist_between(json_object_get(stage_then(json_object_get(then, "stages"), m), "time"),
+		hist_between(
+			json_object_get(stage_then(json_object_get(then, "stages"), m), "time"),
 			json_object_get(m, "time"), &h);
 		if (!h.count)
 			continue;
@@ -238,8 +240,7 @@ static double sum_of(const json_t *list, const char *name)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach((json_t *)list, i, o)
-		sum += json_real_value(json_object_get(o, name));
+	json_array_foreach((json_t *)list, i, o) sum += json_real_value(json_object_get(o, name));
 	return sum;
 }
 
@@ -258,8 +259,8 @@ static json_t *card_part(
 
 	set_real(o, "iops", sum_of(vms, "iops"));
 	set_real(o, "bytes_per_s", sum_of(vms, "bytes_per_s"));
-	hist_between(json_object_get(then, "batch_requests"), json_object_get(now, "batch_requests"),
-		&h);
+	hist_between(json_object_get(then, "batch_requests"),
+		json_object_get(now, "batch_requests"), &h);
 	set_real(o, "batches_per_s", (double)h.count / t->s);
 	set_real(o, "batch_writes", mean(&h));
 	hist_between(
@@ -283,8 +284,8 @@ static json_t *parts(const json_t *then, const json_t *now, const char *name, co
 	json_t *list = json_array(), *m;
 	size_t i;
 
-	json_array_foreach(json_object_get(now, name), i, m)
-		json_array_append_new(list, part(same_in(json_object_get(then, name), m, key), m, t));
+	json_array_foreach(json_object_get(now, name), i, m) json_array_append_new(
+		list, part(same_in(json_object_get(then, name), m, key), m, t));
 	return list;
 }
 
@@ -351,7 +352,8 @@ void top_sort(json_t *difference, const char *key)
 	json_array_foreach(vms, i, vm)
 	{
 		if (list)
-			list[i] = (struct sorted){vm, json_number_value(json_object_get(vm, member))};
+			list[i] = (struct sorted){
+				vm, json_number_value(json_object_get(vm, member))};
 	}
 	if (list && out) {
 		qsort(list, json_array_size(vms), sizeof(*list), by_value);

@@ -37,7 +37,8 @@ static const char *count_text(double v, char *buf, size_t size)
 }
 
 /* "85us", "1.25ms", "2.1s"; "-": nothing was measured */
-static const char *time_text(const json_t *o, const char *part, const char *name, char *buf, size_t size)
+static const char *time_text(
+	const json_t *o, const char *part, const char *name, char *buf, size_t size)
 {
 	double us = real(o, part, name);
 
@@ -54,9 +55,9 @@ static const char *time_text(const json_t *o, const char *part, const char *name
 	return buf;
 }
 
-#define COUNT(v)     count_text(v, (char[24]){""}, 24)
+#define COUNT(v)      count_text(v, (char[24]){""}, 24)
 #define TIME(o, p, n) time_text(o, p, n, (char[24]){""}, 24)
-#define MB(o, p, n)  (real(o, p, n) / 1e6)
+#define MB(o, p, n)   (real(o, p, n) / 1e6)
 
 static void card_lines(FILE *f, const json_t *d)
 {
@@ -128,23 +129,24 @@ static void table(FILE *f, const json_t *list, const char *title, const char *no
 		return;
 	}
 	fprintf(f, "%s\n", title);
-	json_array_foreach((json_t *)list, i, o)
-		line(f, o);
+	json_array_foreach((json_t *)list, i, o) line(f, o);
 }
 
 void top_render(FILE *f, const json_t *d)
 {
 	card_lines(f, d);
 	table(f, json_object_get(d, "vms"),
-		"VM                IOPS-R   IOPS-W    MB/s-R    MB/s-W    P50-R    P99-R    P50-W    P99-W "
+		"VM                IOPS-R   IOPS-W    MB/s-R    MB/s-W    P50-R    P99-R    P50-W  "
+		"  P99-W "
 		"INFL  WAIT CAPPED WEIGHT CAP",
 		"no VMs\n", vm_line);
 	fprintf(f, "\n");
 	table(f, json_object_get(d, "stages"),
-		"REQUESTS      STAGE      SHARE       P50       P99       N/s", "nothing was done\n",
-		stage_line);
+		"REQUESTS      STAGE      SHARE       P50       P99       N/s",
+		"nothing was done\n", stage_line);
 	fprintf(f, "\n");
 	table(f, json_object_get(d, "flashes"),
-		"FLASH                R/s      W/s    MB/s-R    MB/s-W   UTIL    P99-R    P99-W  INFL",
+		"FLASH                R/s      W/s    MB/s-R    MB/s-W   UTIL    P99-R    P99-W  "
+		"INFL",
 		"no pool\n", flash_line);
 }

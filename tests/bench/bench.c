@@ -17,6 +17,7 @@ static const struct {
 	{"ec.encode.", bench_ec},
 	{"bare.", bench_pass},
 	{"pipeline.", bench_pipeline},
+	{"qos.", bench_qos},
 	{"log.write_amplification.", bench_amplification},
 	{"read.", bench_read},
 	{"index.", bench_index},

@@ -8,3 +8,5 @@ $(BIN)/unit/cli_yaml_test: $(O)/tests/unit/cli_yaml_test.o $(O)/host-agent/cli/y
 # The model's reference has no library either.
 $(BIN)/unit/order_test: $(O)/tests/unit/order_test.o $(O)/tests/model/ref.o $(O)/tests/model/order.o
 	$(link) $^ -lcmocka $(LDLIBS)
+$(BIN)/unit/cli_top_test: $(O)/tests/unit/cli_top_test.o $(addprefix $(O)/host-agent/cli/,top_diff.o top_view.o) $(LIBCOMMON)
+	$(link) $^ -lcmocka -ljansson -lm $(COMMON_LIBS) $(LDLIBS)

@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define MS 1000000ull
-#define S  1000000000ull
+#define MS  1000000ull
+#define S   1000000000ull
 #define VMS 3u
 
 struct volume {
@@ -62,8 +62,7 @@ int volume_submit(struct volume *v, struct io_req *req)
 	dev.last_off[req->vm] = req->off_bytes;
 	dev.busy_until = MAX(dev.busy_until, now) + dev.ns_per_request +
 			 req->len_bytes * dev.ns_per_kib / 1024;
-	fifo[fifo_tail++ % ARRAY_LEN(fifo)] =
-		(struct dev_req){req, dev.busy_until + dev.base_ns};
+	fifo[fifo_tail++ % ARRAY_LEN(fifo)] = (struct dev_req){req, dev.busy_until + dev.base_ns};
 	dev.inside++;
 	dev.most_inside = MAX(dev.most_inside, dev.inside);
 	if (!dev.timer.heap_pos)
@@ -132,14 +131,15 @@ static void ended(struct io_req *req)
 	if (l->stop)
 		return;
 	if (l->pause_ns)
-		assert_int_equal(timer_arm(dev.sh, &l->timer,
-					 shard_now_ns(dev.sh) + l->pause_ns, again, l),
+		assert_int_equal(
+			timer_arm(dev.sh, &l->timer, shard_now_ns(dev.sh) + l->pause_ns, again, l),
 			0);
 	else
 		submit(l, req);
 }
 
-static void start(struct fixture *f, unsigned int i, uint32_t depth, uint32_t bytes, uint64_t pause_ns)
+static void start(
+	struct fixture *f, unsigned int i, uint32_t depth, uint32_t bytes, uint64_t pause_ns)
 {
 	struct load *l = &f->load[i];
 

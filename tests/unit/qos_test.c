@@ -42,7 +42,7 @@ static void serve(struct fixture *f, struct qos_vm *v, uint64_t bytes, uint64_t 
 {
 	qos_pass(&f->q, v, bytes, now);
 	v->requests++; /* the backlog has no end */
-	qos_end(&f->q, v, bytes, true, true, now, now);
+	qos_end(&f->q, v, bytes, true);
 	qos_wait(&f->q, v, bytes);
 }
 
@@ -53,7 +53,8 @@ static void backlog(struct fixture *f, struct qos_vm *v, uint64_t bytes, uint64_
 }
 
 /* What a VM with a backlog gets between two moments, served as soon as it may. */
-static uint64_t taken(struct fixture *f, struct qos_vm *v, uint64_t bytes, uint64_t from, uint64_t to)
+static uint64_t taken(
+	struct fixture *f, struct qos_vm *v, uint64_t bytes, uint64_t from, uint64_t to)
 {
 	uint64_t now = from, sum = 0;
 
@@ -130,12 +131,12 @@ static void after_a_pause_a_burst_goes_at_once_and_no_more(void **state)
 	backlog(f, v, 100000, 0);
 	taken(f, v, 100000, 0, S);
 	qos_rest(&f->q, v, S);
-	for (uint64_t now = 60 * S; ; n++) { /* an hour would make no difference */
+	for (uint64_t now = 60 * S;; n++) { /* an hour would make no difference */
 		if (!qos_may_pass(&f->q, v, 100000, now))
 			break;
 		qos_pass(&f->q, v, 100000, now);
 		v->requests++;
-		qos_end(&f->q, v, 100000, true, true, now, now);
+		qos_end(&f->q, v, 100000, true);
 	}
 	assert_int_equal(n, 50);
 }
@@ -214,7 +215,8 @@ static void sixty_sleepers_each_get_their_rate(void **state)
 	uint64_t got[60] = {0}, now = 0;
 
 	for (uint32_t i = 0; i < 60; i++) {
-		qos_vm_set(&f->q, &f->v[i], &(struct qos_cfg){.iops = 10 + 7 * i, .burst_ms = 1}, 0);
+		qos_vm_set(
+			&f->q, &f->v[i], &(struct qos_cfg){.iops = 10 + 7 * i, .burst_ms = 1}, 0);
 		backlog(f, &f->v[i], 4096, 0);
 	}
 	while (now < 10 * S) {
@@ -278,7 +280,7 @@ static void with_two_a_full_window_holds_the_heavy_one_back_and_lets_the_light_o
 	unsigned int n = 0;
 
 	qos_begin(&f->q, &f->v[1], 0); /* is there */
-	qos_end(&f->q, &f->v[1], 4096, false, false, 0, 0);
+	qos_end(&f->q, &f->v[1], 4096, false);
 	qos_begin(&f->q, &f->v[1], 0);
 	for (; n < 1000; n++) {
 		qos_begin(&f->q, &f->v[0], 0);
@@ -301,9 +303,11 @@ static void settings_out_of_range_are_named(void **state)
 	static const struct {
 		struct qos_cfg cfg;
 		const char *field, *says;
-	} cases[] = {{{.mbps = 150}, "qos_mbps", "100, 200"}, {{.mbps = 1000100}, "qos_mbps", "1000000"},
+	} cases[] = {{{.mbps = 150}, "qos_mbps", "100, 200"},
+		{{.mbps = 1000100}, "qos_mbps", "1000000"},
 		{{.iops = 100000001}, "qos_iops", "100000000"},
-		{{.burst_ms = 10001}, "qos_burst_ms", "10000"}, {{.weight = 1001}, "qos_weight", "1000"}};
+		{{.burst_ms = 10001}, "qos_burst_ms", "10000"},
+		{{.weight = 1001}, "qos_weight", "1000"}};
 	struct err e;
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
