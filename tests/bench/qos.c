@@ -194,8 +194,7 @@ static void fairness(void)
 	struct outcome one, two;
 
 	if (!bench_wanted("qos.fairness.light_p99_ratio") &&
-		!bench_wanted("qos.fairness.light_p99") &&
-		!bench_wanted("qos.fairness.heavy_kept"))
+		!bench_wanted("qos.fairness.light_p99") && !bench_wanted("qos.fairness.heavy_kept"))
 		return;
 	fprintf(stderr, "qos.fairness: one 4 KiB write at a time beside 256 of 512 KiB\n");
 	one = beside(true);

@@ -88,6 +88,47 @@ static void a_check_tells_what_would_change_and_changes_nothing(void **state)
 	assert_int_equal(version_of(r), 0);
 }
 
+static void caps_are_checked_and_changed_without_touching_the_vm(void **state)
+{
+	struct rig *r = *state;
+	const struct nvme_tcp_vm *target;
+	Parapet__TopGet get = PARAPET__TOP_GET__INIT;
+	struct rpc_msg m;
+	struct push p;
+
+	push_init(&p, 0, 1);
+	p.vm.has_qos_mbps = true;
+	p.vm.qos_mbps = 150;
+	assert_int_equal(push(r, &p), -EINVAL);
+	assert_string_equal(r->e.object, "vm web1");
+	assert_string_equal(r->e.field, "qos_mbps");
+	p.vm.qos_mbps = 100;
+	assert_int_equal(push(r, &p), 0);
+	target = TAILQ_FIRST(&r->card->vms)->tvm;
+	push_init(&p, 1, 2);
+	p.vm.has_qos_iops = p.vm.has_qos_weight = true;
+	p.vm.qos_iops = 500;
+	p.vm.qos_weight = 300;
+	assert_int_equal(push(r, &p), 0);
+	assert_ptr_equal(TAILQ_FIRST(&r->card->vms)->tvm, target); /* hosts stay connected */
+	assert_int_equal(ASK(r, TOP_GET, top_get, &get, &m), 0);
+	assert_int_equal(m.frame->response->top->n_vms, 1);
+	assert_false(m.frame->response->top->vms[0]->has_qos_mbps);
+	assert_int_equal(m.frame->response->top->vms[0]->qos_iops, 500);
+	assert_int_equal(m.frame->response->top->vms[0]->qos_weight, 300);
+	rpc_msg_clear(&m);
+	/* what a refused push would have changed stays as it is, and a restart finds it */
+	p.vm.qos_weight = 1001;
+	p.msg.base_version = 2;
+	p.t.version = 3;
+	assert_int_equal(push(r, &p), -EINVAL);
+	rig_stop(r);
+	rig_start(r);
+	assert_int_equal(ASK(r, TOP_GET, top_get, &get, &m), 0);
+	assert_int_equal(m.frame->response->top->vms[0]->qos_weight, 300);
+	rpc_msg_clear(&m);
+}
+
 static void a_restart_without_the_agent_finds_its_tables(void **state)
 {
 	struct rig *r = *state;
@@ -686,6 +727,7 @@ int main(void)
 		T(tables_are_swapped_by_compare_and_only_forward),
 		T(a_refused_table_changes_nothing),
 		T(a_check_tells_what_would_change_and_changes_nothing),
+		T(caps_are_checked_and_changed_without_touching_the_vm),
 		T(a_restart_without_the_agent_finds_its_tables),
 		T(a_vm_whose_address_is_taken_comes_up_later),
 		T(the_card_explains_itself),
