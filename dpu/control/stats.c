@@ -50,6 +50,23 @@ static void stat_add(void *arg, const char *object, const char *name, uint64_t v
 
 static const char *const outcome_names[] = {"plain", "intermediate", "protect"};
 
+/* Those of operations that there were. */
+static void percentiles(struct list *l, const char *object, const struct pipeline *p, uint32_t vm)
+{
+	char name[64];
+
+	for (int op = 0; op < PIPELINE_OPS; op++) {
+		const struct hist *h = pipeline_vm_latency(p, vm, (enum io_op)op);
+
+		if (!h || !h->count)
+			continue;
+		snprintf(name, sizeof(name), "latency_ns_p50.%s", io_op_name((enum io_op)op));
+		stat_add(l, object, name, hist_at(h, 500));
+		snprintf(name, sizeof(name), "latency_ns_p99.%s", io_op_name((enum io_op)op));
+		stat_add(l, object, name, hist_at(h, 990));
+	}
+}
+
 static void pipeline_numbers(struct list *l, const char *object, const struct pipeline_vm_stats *st)
 {
 	char name[64];
@@ -80,6 +97,8 @@ static void pipeline_numbers(struct list *l, const char *object, const struct pi
 	stat_add(l, object, "waited", st->waited);
 	stat_add(l, object, "foreign", st->foreign);
 	stat_add(l, object, "in_flight", st->in_flight);
+	stat_add(l, object, "waiting", st->waiting);
+	stat_add(l, object, "capped_ns", st->capped_ns);
 }
 
 static void target_numbers(struct list *l, const char *object, const struct nvme_tcp_vm_stats *st)
@@ -112,6 +131,7 @@ static void vm_numbers(struct card *card, struct list *l, const struct card_vm *
 	object_name(object, sizeof(object), "vm", v->name);
 	if (pipeline_vm_stats(card->pipeline, v->vm, &ps) == 0)
 		pipeline_numbers(l, object, &ps);
+	percentiles(l, object, card->pipeline, v->vm);
 	if (v->tvm) {
 		nvme_tcp_vm_stats(v->tvm, &ts);
 		target_numbers(l, object, &ts);
