@@ -5,7 +5,7 @@ LIBDPU   := $(O)/libdpu.a
 $(LIBDPU): $(DPU_SRC:%.c=$(O)/%.o)
 
 DPDK_SRC := $(wildcard dpu/main.c dpu/port/*.c dpu/flow/*.c dpu/net/lwip*.c dpu/core/mem_eal.c \
-                       dpu/frontend/vhost_blk/*.c)
+                       dpu/frontend/vhost_blk/vhost_lib.c)
 DPDK_CFLAGS := $(call pc_cflags,libdpdk)
 DPDK_LIBS   := $(call pc_libs,libdpdk)
 $(DPDK_SRC:%.c=$(O)/%.o): CFLAGS += $(DPDK_CFLAGS) -Wno-pedantic

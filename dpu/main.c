@@ -101,8 +101,10 @@ static int card_begin(struct dpu *d, struct err *e)
 		.map_bytes = d->map_bytes,
 		.access = {{&access_sockets, d->shard}}};
 
-	if (d->eal_argc)
+	if (d->eal_argc) {
 		cfg.access[1] = (struct card_access){&access_ports, &d->ports};
+		cfg.vhost = &vhost_lib;
+	}
 	return card_open(&cfg, &d->card, e);
 }
 
@@ -175,7 +177,7 @@ static const char usage[] =
 	"usage: parapet-dpu [options] [-- EAL arguments]\n"
 	"\n"
 	"The firmware process of a card. Without EAL arguments it serves VMs over sockets only and "
-	"DPDK is not started.\n"
+	"DPDK is not started; \"-- --no-pci\" starts it for vhost-user sockets alone.\n"
 	"\n"
 	"  --state DIR       what survives a restart; default /var/lib/parapet/dpu\n"
 	"  --control SOCKET  where the host agent connects; default /run/parapet/dpu.sock\n"

@@ -60,6 +60,8 @@ static int parts_open(struct card *c, struct err *e)
 		rc = nvme_tcp_target_open(c->cfg.shard,
 			&(struct nvme_tcp_target_cfg){.submit_fn = submit, .arg = c->pipeline},
 			&c->target);
+	if (rc == 0)
+		rc = vhost_up(c, e);
 	return rc < 0 ? err_set(e, rc, "card", NULL, "start: %s", strerror(-rc)) : 0;
 }
 
@@ -125,6 +127,7 @@ void card_close(struct card *c)
 	}
 	pool_take_down(c);
 	flash_cool(c->cfg.shard);
+	vhost_down(c);
 	if (c->target)
 		nvme_tcp_target_close(c->target);
 	pipeline_close(c->pipeline);

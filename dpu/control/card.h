@@ -21,6 +21,7 @@
 #include "dpu/control/events.h"
 #include "dpu/core/shard.h"
 #include "dpu/frontend/nvme_tcp/nvme_tcp.h"
+#include "dpu/frontend/vhost_blk/vhost_blk.h"
 #include "dpu/pipeline/pipeline.h"
 #include "dpu/tables/state.h"
 #include "dpu/tables/tables.h"
@@ -61,6 +62,7 @@ struct card_cfg {
 	enum shard_mode mode; /* where the tables do not name one */
 	uint64_t map_bytes; /* memory for location maps and stripe table; 0: the store's defaults */
 	struct card_access access[CARD_ACCESS_MAX]; /* ends with ops NULL */
+	const struct vhost_lib_ops *vhost; /* NULL: EAL was not started; no VM may have vhost */
 };
 
 extern const struct access_ops access_sockets; /* provider: the shard */

@@ -21,6 +21,7 @@ struct card_vm {
 	const struct card_access *access; /* NULL: none */
 	void *way;
 	struct nvme_tcp_vm *tvm; /* NULL: it did not come up, see problem */
+	struct vhost_blk_vm *vvm; /* NULL: it has no virtio-blk functions */
 	char problem[680];
 	TAILQ_ENTRY(card_vm) link;
 };
@@ -55,6 +56,7 @@ struct card {
 	struct tables_doc *doc; /* the one in force */
 	struct pipeline *pipeline;
 	struct nvme_tcp_target *target;
+	struct vhost_blk *vhost; /* NULL: this card cannot */
 	TAILQ_HEAD(, card_vm) vms;
 	struct timer retry_timer; /* ways in that did not come up */
 	struct store *store; /* NULL: no pool */
@@ -113,6 +115,25 @@ bool device_has_unprotected(const struct volume *vol);
 int device_attach(struct card *c, struct card_vm *v, struct volume *vol, struct err *e);
 /* Makes doc current with the volumes of the pool. */
 int devices_publish(struct card *c, struct tables_doc *doc, struct err *e);
+
+/* ---- vhost.c ------------------------------------------------------------------------------------------------- */
+/* The virtio-blk functions of VMs that have a directory for them. All are without effect where there are none. */
+int vhost_up(struct card *c, struct err *e); /* the server */
+void vhost_down(struct card *c);
+int vhost_check(struct card *c, const Parapet__Vm *vm, struct err *e); /* what can be told before */
+int vhost_vm_up(struct card *c, struct card_vm *v, const Parapet__Vm *vm, struct err *e);
+int vhost_vm_down(struct card *c, struct card_vm *v); /* waits */
+void vhost_vm_row(struct card_vm *v, const Parapet__Vm *vm); /* table 203 says something else now */
+int vhost_attach(struct card_vm *v, const struct volume *vol, struct err *e);
+/* -EBUSY: a driver is connected. Waits. */
+int vhost_detach(struct card *c, uint32_t vm, uint32_t nsid);
+void vhost_resize(struct card_vm *v, uint32_t nsid, uint64_t size_bytes);
+uint32_t vhost_users(const struct card_vm *v, uint32_t nsid);
+int vhost_fill(struct call *call, const struct card *c, const struct card_vm *v,
+	Parapet__VmStatus *s);
+void vhost_numbers(const struct card_vm *v,
+	void (*stat_fn)(void *arg, const char *object, const char *name, uint64_t value), void *arg,
+	const char *object);
 
 /* ---- vms.c --------------------------------------------------------------------------------------------------- */
 /* What can be told before anything is touched. */

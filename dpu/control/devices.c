@@ -103,6 +103,11 @@ int device_attach(struct card *c, struct card_vm *v, struct volume *vol, struct 
 	ns.nsid = id.nsid;
 	memcpy(ns.nguid, cfg->nguid, sizeof(ns.nguid));
 	rc = nvme_tcp_ns_add(v->tvm, &ns, e);
+	if (rc == 0) {
+		rc = vhost_attach(v, vol, e);
+		if (rc < 0)
+			nvme_tcp_ns_del(v->tvm, id.nsid);
+	}
 	if (rc < 0)
 		pipeline_volume_del(c->pipeline, v->vm, vol);
 	return rc;
@@ -221,7 +226,8 @@ static int fill_device(
 	d->inter_flash = call_str(c, dev_name(card, cfg->intermediate_dev));
 	d->outcome = (Parapet__Outcome)(pd ? policy_decide(pd) : POLICY_PLAIN);
 	d->in_tables = pd != NULL;
-	d->connections = v && v->tvm ? nvme_tcp_ns_users(v->tvm, id.nsid) : 0;
+	d->connections = v && v->tvm ? nvme_tcp_ns_users(v->tvm, id.nsid) + vhost_users(v, id.nsid)
+				     : 0;
 	d->has_k = d->has_m = true;
 	d->k = cfg->scheme.k;
 	d->m = cfg->scheme.m;
@@ -430,6 +436,8 @@ int call_device_grow(struct card *card, struct call *c)
 		v = vm_by_number(card, req->vm);
 		if (v && v->tvm)
 			nvme_tcp_ns_resize(v->tvm, id.nsid, req->size_bytes);
+		if (v)
+			vhost_resize(v, id.nsid, req->size_bytes);
 		event_post(card->events, EVENT_INFO, "device-grown", object,
 			"vm %u, %llu to %llu bytes", req->vm, (unsigned long long)was,
 			(unsigned long long)req->size_bytes);
@@ -526,12 +534,19 @@ int call_device_del(struct card *card, struct call *c)
 		return err_set(&c->err, -ENOENT, object, NULL, "vm %u has no such device", req->vm);
 	device_parse(vol, &id);
 	if (v && v->tvm) {
-		uint32_t users = nvme_tcp_ns_users(v->tvm, id.nsid);
+		uint32_t users = nvme_tcp_ns_users(v->tvm, id.nsid) + vhost_users(v, id.nsid);
 
 		if (users)
 			return err_set(&c->err, -EBUSY, object, NULL,
 				"%u connections use it; disconnect the VM first", users);
-		rc = device_detach(card, v, vol, id.nsid);
+		rc = vhost_detach(card, req->vm, id.nsid);
+		/* That waited: the VM may have gone, or come anew. */
+		vol = device_find(card, req->vm, req->path);
+		v = vm_by_number(card, req->vm);
+		if (!vol)
+			return err_set(&c->err, -EAGAIN, object, NULL, "the pool has changed");
+		if (rc == 0 && v && v->tvm)
+			rc = device_detach(card, v, vol, id.nsid);
 	}
 	if (rc == 0)
 		rc = volume_delete(vol, &c->err);

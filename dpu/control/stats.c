@@ -136,6 +136,7 @@ static void vm_numbers(struct card *card, struct list *l, const struct card_vm *
 		nvme_tcp_vm_stats(v->tvm, &ts);
 		target_numbers(l, object, &ts);
 	}
+	vhost_numbers(v, stat_add, l, object);
 }
 
 static void latency_numbers(

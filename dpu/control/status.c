@@ -350,8 +350,8 @@ static void fill_vm(
 	}
 	if (v->problem[0])
 		s->problem = call_str(c, v->problem);
-	else if (!v->access)
-		s->problem = call_str(c, "it has no listen address and no port");
+	else if (!v->access && !v->vvm)
+		s->problem = call_str(c, "it has no listen address, no port and no vhost directory");
 }
 
 static int fill_vms(struct card *card, struct call *c, Parapet__Status *r)
@@ -363,8 +363,13 @@ static int fill_vms(struct card *card, struct call *c, Parapet__Status *r)
 		n++;
 	if (call_messages(c, n, Parapet__VmStatus, parapet__vm_status__init, &r->vms) < 0)
 		return -ENOMEM;
-	TAILQ_FOREACH (v, &card->vms, link)
-		fill_vm(card, c, v, r->vms[r->n_vms++]);
+	TAILQ_FOREACH (v, &card->vms, link) {
+		Parapet__VmStatus *s = r->vms[r->n_vms++];
+
+		fill_vm(card, c, v, s);
+		if (vhost_fill(c, card, v, s) < 0)
+			return -ENOMEM;
+	}
 	return 0;
 }
 

@@ -28,8 +28,8 @@ struct card_vm *vm_by_number(const struct card *c, uint32_t vm)
 
 static void signature_of(const struct tables_doc *doc, const Parapet__Vm *vm, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s|%s|%s|%s|%s|%s|%s", vm->name, text_of(vm->listen), text_of(vm->port),
-		text_of(vm->card_ip), text_of(vm->card_mac), text_of(vm->nqn),
+	snprintf(buf, len, "%s|%s|%s|%s|%s|%s|%s|%s", vm->name, text_of(vm->listen), text_of(vm->port),
+		text_of(vm->card_ip), text_of(vm->card_mac), text_of(vm->nqn), text_of(vm->vhost),
 		vm->port ? text_of(doc->pb->uplink) : "");
 }
 
@@ -103,6 +103,9 @@ static int vm_down(struct card *c, struct card_vm *v)
 
 	/* What waits for tokens ends now. */
 	pipeline_vm_set_qos(c->pipeline, v->vm, &(struct qos_cfg){.weight = 0});
+	rc = vhost_vm_down(c, v);
+	if (rc < 0)
+		return rc;
 	if (v->tvm) {
 		rc = nvme_tcp_vm_del(v->tvm);
 		if (rc < 0)
@@ -194,6 +197,8 @@ int vms_check(struct card *c, const struct tables_doc *doc, struct err *e)
 		rc = qos_check(doc->pb->vms[i], e);
 		if (rc == 0)
 			rc = way_check(c, &scratch, doc, doc->pb->vms[i], &a, e);
+		if (rc == 0)
+			rc = vhost_check(c, doc->pb->vms[i], e);
 	}
 	return rc;
 }
@@ -216,6 +221,8 @@ static int vm_up(struct card *c, struct card_vm *v, const struct tables_doc *doc
 	}
 	qos_in_force(c, vm);
 	rc = target_up(c, v, vm, e);
+	if (rc == 0)
+		rc = vhost_vm_up(c, v, vm, e);
 	if (rc == 0)
 		rc = volumes_up(c, v, e);
 	if (rc == 0)
@@ -369,6 +376,7 @@ int vms_reconcile(struct card *c, const struct tables_doc *doc, bool strict, str
 		if (v) {
 			rc = v->tvm ? hosts_update(c, v, doc, vm, e) : 0;
 			qos_in_force(c, vm);
+			vhost_vm_row(v, vm);
 		} else
 			rc = up_one(c, doc, vm, strict, e ? e : &ignored);
 	}

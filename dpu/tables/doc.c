@@ -12,6 +12,7 @@
 
 #define NQN_MAX   223
 #define HOSTS_MAX 16
+#define VHOST_DIR_MAX 80 /* with a name and a number behind it, it must fit into a socket's address */
 
 /* ---- a VM's way in ----------------------------------------------------------------------------------------- */
 
@@ -168,6 +169,18 @@ static int check_nqn(const Parapet__Vm *vm, const char *nqn, const char *field, 
 	return 0;
 }
 
+static int check_vhost(const Parapet__Vm *vm, struct err *e)
+{
+	const char *p = vm->vhost;
+
+	if (p[0] != '/' || strlen(p) > VHOST_DIR_MAX)
+		return vm_err(vm, e, "vhost", "an absolute path of at most 80 bytes");
+	for (; *p; p++)
+		if (*p < ' ' || *p > '~' || !strncmp(p, "/../", 4) || !strcmp(p, "/.."))
+			return vm_err(vm, e, "vhost", "printable ASCII, and no '..' in it");
+	return 0;
+}
+
 static int check_vm(const Parapet__Vm *vm, struct err *e)
 {
 	struct tables_access access;
@@ -179,6 +192,8 @@ static int check_vm(const Parapet__Vm *vm, struct err *e)
 		return vm_err(
 			vm, e, "mode", "unknown; allowed: auto, flag, method, path, method+path");
 	rc = tables_access_parse(vm, &access, e);
+	if (rc == 0 && given(vm->vhost))
+		rc = check_vhost(vm, e);
 	if (rc == 0 && given(vm->nqn))
 		rc = check_nqn(vm, vm->nqn, "nqn", e);
 	if (rc == 0 && vm->n_hosts > HOSTS_MAX)
