@@ -351,7 +351,8 @@ static void fill_vm(
 	if (v->problem[0])
 		s->problem = call_str(c, v->problem);
 	else if (!v->access && !v->vvm)
-		s->problem = call_str(c, "it has no listen address, no port and no vhost directory");
+		s->problem = call_str(
+			c, "it has no listen address, no port and no vhost directory");
 }
 
 static int fill_vms(struct card *card, struct call *c, Parapet__Status *r)

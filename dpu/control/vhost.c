@@ -221,8 +221,8 @@ int vhost_fill(
 	if (!v->vvm)
 		return 0;
 	vhost_blk_vm_stats(v->vvm, &st);
-	if (call_messages(call, st.disks, Parapet__VhostDisk, parapet__vhost_disk__init,
-		    &s->vhost) < 0)
+	if (call_messages(
+		    call, st.disks, Parapet__VhostDisk, parapet__vhost_disk__init, &s->vhost) < 0)
 		return -ENOMEM;
 	for (uint32_t nsid = 1; rc == 0 && nsid <= VHOST_BLK_NSID_MAX; nsid++)
 		if (vhost_blk_disk_info(v->vvm, nsid, &info) == 0)

@@ -28,9 +28,9 @@ struct card_vm *vm_by_number(const struct card *c, uint32_t vm)
 
 static void signature_of(const struct tables_doc *doc, const Parapet__Vm *vm, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s|%s|%s|%s|%s|%s|%s|%s", vm->name, text_of(vm->listen), text_of(vm->port),
-		text_of(vm->card_ip), text_of(vm->card_mac), text_of(vm->nqn), text_of(vm->vhost),
-		vm->port ? text_of(doc->pb->uplink) : "");
+	snprintf(buf, len, "%s|%s|%s|%s|%s|%s|%s|%s", vm->name, text_of(vm->listen),
+		text_of(vm->port), text_of(vm->card_ip), text_of(vm->card_mac), text_of(vm->nqn),
+		text_of(vm->vhost), vm->port ? text_of(doc->pb->uplink) : "");
 }
 
 /* The subsystem's name where the tables give none: a UUID made from the card's and the VM's number. */

@@ -12,7 +12,8 @@
 
 #define NQN_MAX   223
 #define HOSTS_MAX 16
-#define VHOST_DIR_MAX 80 /* with a name and a number behind it, it must fit into a socket's address */
+#define VHOST_DIR_MAX \
+	80 /* with a name and a number behind it, it must fit into a socket's address */
 
 /* ---- a VM's way in ----------------------------------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <strings.h>
 
+#define VHOST_DIR_MAX   80 /* the card's limit: a socket's address holds 107 bytes */
 #define TEXT_MAX        255
 #define DEVICE_PATH_MAX 48 /* what a volume's record on flash holds */
 
@@ -189,6 +190,19 @@ static int check_listen(const char *text, const char *object, const char *field,
 		text);
 }
 
+static int check_vhost(const char *text, const char *object, const char *field, struct err *e)
+{
+	size_t len = strlen(text);
+	bool dots = strstr(text, "/../") || (len >= 3 && !strcmp(text + len - 3, "/.."));
+
+	if (text[0] == '/' && len <= VHOST_DIR_MAX && !dots)
+		return 0;
+	return err_set(e, -EINVAL, object, field,
+		"'%.100s' is no directory for sockets; allowed: an absolute path on the card of at "
+		"most %d bytes, without '..', such as /run/parapet/vhost",
+		text, VHOST_DIR_MAX);
+}
+
 /* ---- the nouns ------------------------------------------------------------------------------------- */
 
 #define METHOD_FIELD                    \
@@ -250,6 +264,8 @@ static const struct field vm_fields[] = {
 	{"intermediate_flash", FIELD_NAME, 0},
 	{"vf", FIELD_TEXT, 0}, /* the card's port of the VM's VF */
 	{"listen", FIELD_TEXT, 0, .check = check_listen},
+	{"vhost", FIELD_TEXT, 0,
+		.check = check_vhost}, /* directory of vhost-user sockets on the card */
 	{"card_ip", FIELD_TEXT, 0, .check = check_card_ip},
 	{"card_mac", FIELD_TEXT, 0, .check = check_mac},
 	{"nqn", FIELD_TEXT, 0},

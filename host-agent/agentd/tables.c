@@ -57,7 +57,7 @@ static json_t *pick_all(json_t *list, const char *const *names, bool sorted)
 }
 
 static const char *const vm_members[] = {"name", "number", "cores", "memory", "host_addr",
-	"guest_addr", "method", "mode", "data_flash", "intermediate_flash", "vf", "listen",
+	"guest_addr", "method", "mode", "data_flash", "intermediate_flash", "vf", "listen", "vhost",
 	"card_ip", "card_mac", "nqn", "hosts", "bandwidth_mbps", "iops", "burst_ms", "weight",
 	NULL};
 static const char *const device_members[] = {"vm", "path", "method", NULL};

@@ -123,6 +123,7 @@ static int put_vm(struct tables_message *m, const json_t *o, Parapet__Vm *p)
 		p->mode = (Parapet__Mode)mode; /* same order in both, checked below */
 	}
 	p->listen = text_of(o, "listen");
+	p->vhost = text_of(o, "vhost");
 	p->port = text_of(o, "vf");
 	p->card_ip = text_of(o, "card_ip");
 	p->card_mac = text_of(o, "card_mac");
@@ -280,6 +281,7 @@ static json_t *vm_from_card(const Parapet__Vm *v)
 	set_text(o, "intermediate_flash", v->inter_flash);
 	set_text(o, "vf", v->port);
 	set_text(o, "listen", v->listen);
+	set_text(o, "vhost", v->vhost);
 	set_text(o, "card_ip", v->card_ip);
 	set_text(o, "card_mac", v->card_mac);
 	set_text(o, "nqn", v->nqn);

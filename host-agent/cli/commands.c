@@ -168,6 +168,9 @@ static const struct cli_option vm_options[] = {
 	{"card-ip", "IP/BITS", "the card's address on that port"},
 	{"card-mac", "MAC", "the card's MAC on that port [made from the VM number]"},
 	{"listen", "IP:PORT", "instead of a VF: a listen address over kernel sockets"},
+	{"vhost", "DIR",
+		"a directory on the card: each device is a vhost-user-blk socket in it, beside "
+		"--vf or --listen or alone"},
 	{"nqn", "NQN", "name of its NVMe subsystem [made by the card]"},
 	{"hosts", "NQNS", "host NQNs that may connect [any that comes in there]", NULL, OPT_LIST},
 	{"bandwidth", "MBPS", "cap in Mbit/s, in steps of 100; 0: none [none]", "bandwidth_mbps"},

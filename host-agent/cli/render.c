@@ -280,10 +280,11 @@ void render_vms(struct cli *c, const json_t *a)
 		{"NODE", "node"}, {"CORES", "cores"}, {"MEMORY", "memory", OUT_BYTES},
 		{"METHOD", "method"}, {"MODE", "mode_in_effect"}, {"DATA", "data_flash"},
 		{"INTERMEDIATE", "intermediate_flash"}, {"VF", "vf"}, {"LISTEN", "listen"},
-		{"CARD-IP", "card_ip"}, {"CARD-MAC", "card_mac"}, {"MBPS", "bandwidth_mbps"},
-		{"IOPS", "iops"}, {"BURST-MS", "burst_ms"}, {"WEIGHT", "weight"},
-		{"HOST-ADDR", "host_addr", OUT_HEX}, {"GUEST-ADDR", "guest_addr", OUT_HEX},
-		{"NQN", "nqn"}, {"HOSTS", "hosts", OUT_LIST}, {NULL}};
+		{"VHOST", "vhost"}, {"CARD-IP", "card_ip"}, {"CARD-MAC", "card_mac"},
+		{"MBPS", "bandwidth_mbps"}, {"IOPS", "iops"}, {"BURST-MS", "burst_ms"},
+		{"WEIGHT", "weight"}, {"HOST-ADDR", "host_addr", OUT_HEX},
+		{"GUEST-ADDR", "guest_addr", OUT_HEX}, {"NQN", "nqn"}, {"HOSTS", "hosts", OUT_LIST},
+		{NULL}};
 
 	out_table(columns, items_of(a), "no VMs");
 }

@@ -183,11 +183,12 @@ static void render_one_vm(struct cli *c, const json_t *a)
 		{"node", "node"}, {"cores", "cores"}, {"memory", "memory", OUT_BYTES},
 		{"access method", "method"}, {"mode", "mode_in_effect"}, {"mode (as set)", "mode"},
 		{"data flash", "data_flash"}, {"intermediate flash", "intermediate_flash"},
-		{"VF", "vf"}, {"listen", "listen"}, {"card IP", "card_ip"},
-		{"card MAC", "card_mac"}, {"host address", "host_addr", OUT_HEX},
-		{"guest address", "guest_addr", OUT_HEX}, {"NQN", "nqn"},
-		{"hosts", "hosts", OUT_LIST}, {"bandwidth cap (Mbit/s)", "bandwidth_mbps"},
-		{"IOPS cap", "iops"}, {"burst (ms)", "burst_ms"}, {"weight", "weight"}, {NULL}};
+		{"VF", "vf"}, {"listen", "listen"}, {"vhost sockets", "vhost"},
+		{"card IP", "card_ip"}, {"card MAC", "card_mac"},
+		{"host address", "host_addr", OUT_HEX}, {"guest address", "guest_addr", OUT_HEX},
+		{"NQN", "nqn"}, {"hosts", "hosts", OUT_LIST},
+		{"bandwidth cap (Mbit/s)", "bandwidth_mbps"}, {"IOPS cap", "iops"},
+		{"burst (ms)", "burst_ms"}, {"weight", "weight"}, {NULL}};
 	json_t *vm = json_array_get(json_object_get(a, "items"), 0), *part;
 
 	out_facts(facts, vm);

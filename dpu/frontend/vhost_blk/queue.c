@@ -102,7 +102,8 @@ void vb_queue_fault(struct vb_queue *q, enum vb_fault f)
 	if (!d->fault && (!d->told_ns || now - d->told_ns >= TELL_AGAIN_NS)) {
 		d->told_ns = now;
 		vb_event(d, VHOST_BLK_RING_BROKEN,
-			"queue %u: its ring is broken (%s); the disk stops until the driver resets it",
+			"queue %u: its ring is broken (%s); the disk stops until the driver resets "
+			"it",
 			q->index, vb_fault_name(f));
 	}
 	if (!d->fault)

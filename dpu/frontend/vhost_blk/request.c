@@ -254,8 +254,8 @@ enum vb_fault vb_request_begin(struct vb_slot *s, const struct vb_chain *c)
 		read_write(s, IO_READ, sector, in, nin, c->in_bytes - 1);
 		break;
 	case VIRTIO_BLK_T_OUT:
-		read_write(s, IO_WRITE, sector, c->iov + out_first,
-			(uint16_t)(c->nout - out_first), c->out_bytes - sizeof(h));
+		read_write(s, IO_WRITE, sector, c->iov + out_first, (uint16_t)(c->nout - out_first),
+			c->out_bytes - sizeof(h));
 		break;
 	case VIRTIO_BLK_T_FLUSH:
 		prepare(s, IO_FLUSH, 0, 0, 0);

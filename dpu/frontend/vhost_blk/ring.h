@@ -30,7 +30,8 @@
 #define VB_REGIONS_MAX    8u
 #define VB_QUEUE_SIZE_MAX 1024u
 #define VB_SEGS_MAX       126u /* data segments of a request, as the driver is told */
-#define VB_IOV_MAX        (VB_SEGS_MAX + 2 + 2 * VB_REGIONS_MAX) /* header, status; pieces at region borders */
+#define VB_IOV_MAX \
+	(VB_SEGS_MAX + 2 + 2 * VB_REGIONS_MAX) /* header, status; pieces at region borders */
 #define VB_CHAIN_BYTES_MAX (UINT32_MAX - 65536u)
 
 /* ---- guest memory ------------------------------------------------------------------------------------------ */
@@ -122,8 +123,7 @@ void vb_split_start(struct vb_split *r, uint16_t size, void *desc, void *avail, 
 int vb_split_recover(struct vb_split *r, uint16_t *heads);
 /* 1: *c is filled and in flight. 0: nothing there. -EINVAL: r->fault. */
 int vb_split_get(struct vb_split *r, const struct vb_mem *mem, struct vb_chain *c);
-int vb_split_chain(
-	struct vb_split *r, const struct vb_mem *mem, uint16_t head, struct vb_chain *c);
+int vb_split_chain(struct vb_split *r, const struct vb_mem *mem, uint16_t head, struct vb_chain *c);
 void vb_split_put(struct vb_split *r, uint16_t head, uint32_t written);
 /* Whether the driver shall kick. After "true" look once more with vb_split_get(). */
 void vb_split_notify(struct vb_split *r, bool on);

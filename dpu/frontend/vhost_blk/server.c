@@ -70,8 +70,8 @@ static int vm_err(struct err *e, int rc, const char *name, const char *field, co
 	char object[96];
 
 	snprintf(object, sizeof(object), "vm %.64s", name);
-	return err_set(e, rc, object, field, "%s%s%s", value ? value : "", value ? ": " : "",
-		reason);
+	return err_set(
+		e, rc, object, field, "%s%s%s", value ? value : "", value ? ": " : "", reason);
 }
 
 int vhost_blk_dir_check(const char *dir, const char *vm_name, struct err *err)

@@ -53,8 +53,8 @@ struct vhost_blk_cfg {
 	/* As every submit (dpu/core/io.h); -EAGAIN: as much in flight as there may be: it is tried again. */
 	int (*submit_fn)(void *arg, struct io_req *req);
 	/* Something for the operator; text is valid during the call. May be NULL. */
-	void (*event_fn)(void *arg, enum vhost_blk_event ev, uint32_t vm, uint32_t nsid,
-		const char *text);
+	void (*event_fn)(
+		void *arg, enum vhost_blk_event ev, uint32_t vm, uint32_t nsid, const char *text);
 	void *arg;
 	void *event_arg;
 	const struct vhost_lib_ops *lib;
@@ -135,7 +135,8 @@ struct vhost_blk_vm_stats {
 	uint64_t connections, faults, refused_maps;
 	uint64_t resumed; /* requests of a former process */
 	uint64_t kicks, interrupts, interrupts_saved; /* saved: the driver did not want one */
-	uint64_t rounds; /* polls of a queue that found something; (reads + ...) / rounds: the batch */
+	uint64_t
+		rounds; /* polls of a queue that found something; (reads + ...) / rounds: the batch */
 	uint64_t backend_waits;
 };
 void vhost_blk_vm_stats(const struct vhost_blk_vm *vm, struct vhost_blk_vm_stats *out);

@@ -41,7 +41,8 @@ struct vhost_lib_ops {
 struct vb_ring_setup {
 	bool packed;
 	uint16_t size;
-	void *desc, *avail, *used; /* packed: desc, driver and device area; checked to be the VM's, and large enough */
+	void *desc, *avail,
+		*used; /* packed: desc, driver and device area; checked to be the VM's, and large enough */
 	uint16_t base; /* packed: with the wrap counter in bit 15 */
 	void *inflight; /* NULL: none */
 	bool inflight_fresh;

@@ -81,13 +81,13 @@ struct vl_msg {
 	int nfds;
 } __attribute__((packed));
 
-_Static_assert(sizeof(struct rte_vhost_inflight_info_split) ==
-		       offsetof(struct vb_inflight_split, desc) &&
-		       sizeof(struct rte_vhost_inflight_desc_split) ==
-			       sizeof(struct vb_inflight_split_desc),
+_Static_assert(
+	sizeof(struct rte_vhost_inflight_info_split) == offsetof(struct vb_inflight_split, desc) &&
+		sizeof(struct rte_vhost_inflight_desc_split) ==
+			sizeof(struct vb_inflight_split_desc),
 	"inflight area, split");
-_Static_assert(sizeof(struct rte_vhost_inflight_desc_packed) ==
-		       sizeof(struct vb_inflight_packed_desc),
+_Static_assert(
+	sizeof(struct rte_vhost_inflight_desc_packed) == sizeof(struct vb_inflight_packed_desc),
 	"inflight area, packed");
 
 /* ---- one socket ------------------------------------------------------------------------------------------------------- */
@@ -355,8 +355,8 @@ static void area_close(struct vl_disk *d)
 
 static bool area_is_sane(const struct vl_disk *d, uint32_t size, const struct vl_inflight_msg *i)
 {
-	return size >= offsetof(struct vl_inflight_msg, queue_size) && i->num_queues && i->num_queues <= d->nqueues &&
-	       i->queue_size && i->queue_size <= VB_QUEUE_SIZE_MAX;
+	return size >= offsetof(struct vl_inflight_msg, queue_size) && i->num_queues &&
+	       i->num_queues <= d->nqueues && i->queue_size && i->queue_size <= VB_QUEUE_SIZE_MAX;
 }
 
 static int area_map(struct vl_disk *d, int fd, const struct vl_inflight_msg *i)
@@ -483,7 +483,8 @@ static enum rte_vhost_msg_result before_queue(struct vl_disk *d, int vid, struct
 			VB_QUEUE_SIZE_MAX);
 		return RTE_VHOST_MSG_RESULT_ERR;
 	}
-	if (m->request != VL_SET_VRING_ERR && (m->request != VL_SET_VRING_ENABLE || !m->u.state.num))
+	if (m->request != VL_SET_VRING_ERR &&
+		(m->request != VL_SET_VRING_ENABLE || !m->u.state.num))
 		queue_stop(d, vid, queue, m->request == VL_GET_VRING_BASE);
 	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
@@ -685,7 +686,8 @@ static int make_way(const char *path, struct err *err)
 	int fd, rc;
 
 	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : err_set(err, -errno, path, NULL, "%s", strerror(errno));
+		return errno == ENOENT ? 0
+				       : err_set(err, -errno, path, NULL, "%s", strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return err_set(err, -EEXIST, path, NULL, "exists, and is no socket");
 	snprintf(un.sun_path, sizeof(un.sun_path), "%s", path);
@@ -703,10 +705,11 @@ static int make_way(const char *path, struct err *err)
 
 static int listen_at(const struct vl_disk *d, struct err *err)
 {
-	const uint64_t protocol =
-		1ull << VHOST_USER_PROTOCOL_F_MQ | 1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK |
-		1ull << VHOST_USER_PROTOCOL_F_SLAVE_REQ | 1ull << VHOST_USER_PROTOCOL_F_CONFIG |
-		1ull << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD;
+	const uint64_t protocol = 1ull << VHOST_USER_PROTOCOL_F_MQ |
+				  1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK |
+				  1ull << VHOST_USER_PROTOCOL_F_SLAVE_REQ |
+				  1ull << VHOST_USER_PROTOCOL_F_CONFIG |
+				  1ull << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD;
 
 	if (rte_vhost_driver_register(d->path, 0) < 0)
 		return err_set(err, -ENOSPC, d->path, NULL, "there are too many vhost sockets");

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vhost-io: what its parts share. Thread: one. */
+#ifndef TESTS_VHOST_IO_H
+#define TESTS_VHOST_IO_H
+
+#include "tests/vhost/vu.h"
+
+struct io_opts {
+	const char *command, *kind;
+	struct vu_cfg vu;
+	uint64_t offset, size, count, seed;
+	uint32_t block, depth, segments;
+	unsigned int seconds, reconnect_s;
+	bool random, irq, plain, json, hot_add;
+};
+
+struct io_result {
+	uint64_t requests, bytes, errors, reconnects, wrong, kicks, resumed_wait_ms;
+	double seconds;
+	char note[256];
+};
+
+/* One request and its answer: the status byte, or -ETIMEDOUT. Slot 0 of queue 0; data may be NULL. */
+int io_one(struct vu *v, uint32_t type, uint64_t sector, void *data, uint32_t len, bool to_device);
+
+/* load.c: write, read, verify, bench-write, bench-read. 0 or -errno. */
+int io_load(struct vu *v, const struct io_opts *o, struct io_result *r);
+/* bad.c: breaks a rule of virtio and looks what becomes of it. 0: as it should be. */
+int io_bad(struct vu *v, const struct io_opts *o, struct io_result *r);
+extern const char *const io_bad_kinds[];
+
+#endif
