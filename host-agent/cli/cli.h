@@ -115,6 +115,9 @@ int vm_show_run(struct cli *c, const struct cli_command *cmd);
 int flash_show_run(struct cli *c, const struct cli_command *cmd);
 int flash_replace_run(struct cli *c, const struct cli_command *cmd);
 
+/* attach.c */
+int vm_attach_run(struct cli *c, const struct cli_command *cmd);
+
 /* takeover.c */
 int pool_open_run(struct cli *c, const struct cli_command *cmd);
 int pool_import_run(struct cli *c, const struct cli_command *cmd);

@@ -360,6 +360,10 @@ const struct cli_command cli_commands[] = {
 		{vm_options, base_option}, "PATCH", "/v1/vms", NULL, render_change},
 	{"vm", "show", "list VMs; one VM with its devices and rows", name_arg_optional, {NULL},
 		NULL, NULL, NULL, NULL, vm_show_run},
+	{"vm", "attach-xml", "how the VM attaches its devices as virtio-blk: for libvirt and QEMU",
+		name_arg, {NULL}, NULL, NULL, NULL, NULL, vm_attach_run,
+		"The VM needs a directory for the sockets (vm set --vhost DIR). Its memory must be "
+		"shared with the card, as shown."},
 	{"vm", "del", "forget a VM that has no devices left", name_arg, {base_option}, "DELETE",
 		"/v1/vms", NULL, render_change},
 

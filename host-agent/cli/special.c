@@ -3,6 +3,7 @@
 #include "host-agent/cli/cli.h"
 
 #include "common/base/util.h"
+#include "host-agent/cli/attach.h"
 #include "host-agent/cli/http.h"
 #include "host-agent/cli/out.h"
 #include "host-agent/cli/render.h"
@@ -196,6 +197,15 @@ static void render_one_vm(struct cli *c, const json_t *a)
 	puts("");
 	render_devices(c, part);
 	json_decref(part);
+	if (json_array_size(json_object_get(vm, "virtio_blk"))) {
+		static const struct out_column functions[] = {{"VIRTIO-BLK", "path"},
+			{"SOCKET", "socket"}, {"CONNECTED", "connected", OUT_FLAG},
+			{"QUEUES", "queues_running"}, {"RING", "queue_size"}, {"FAULT", "fault"},
+			{"MEMORY", "mem_bytes", OUT_BYTES}, {"FEATURES", "features"}, {NULL}};
+
+		puts("");
+		out_table(functions, json_object_get(vm, "virtio_blk"), "");
+	}
 	part = json_pack("{s:O}", "items", json_object_get(vm, "rows"));
 	puts("");
 	render_rows(c, part);
@@ -229,6 +239,8 @@ int vm_show_run(struct cli *c, const struct cli_command *cmd)
 	}
 	add_parts(c, json_array_get(vms, 0), "/v1/devices", "devices");
 	add_parts(c, json_array_get(vms, 0), "/v1/rows", "rows");
+	json_object_set_new(json_array_get(vms, 0), "virtio_blk",
+		attach_functions(c, out_string(json_array_get(vms, 0), "node"), name));
 	if (c->json) {
 		json_dumpf(answer, stdout, JSON_INDENT(2));
 		puts("");
