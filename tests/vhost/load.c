@@ -121,10 +121,14 @@ static void judge(struct load *l, const struct slot *s)
 		return; /* not ours: whatever is there */
 	for (uint32_t i = 0; i < o->block / 512; i++) {
 		struct stamp_finding f = {0};
-		enum stamp_verdict v = stamp_check(s->data + i * 512, o->seed, first + i,
-			l->done ? l->done[s->block] : 1, l->sent ? l->sent[s->block] : UINT32_MAX,
-			&f);
+		enum stamp_verdict v;
 
+		if (o->zero)
+			v = stamp_check_zero(s->data + i * 512, first + i, &f);
+		else
+			v = stamp_check(s->data + i * 512, o->seed, first + i,
+				l->done ? l->done[s->block] : 1,
+				l->sent ? l->sent[s->block] : UINT32_MAX, &f);
 		if (v != STAMP_OK && l->r->wrong++ == 0)
 			snprintf(l->r->note, sizeof(l->r->note), "sector %llu: %s",
 				(unsigned long long)(first + i), stamp_verdict_name(v));

@@ -17,7 +17,8 @@ static const char usage[] =
 	"usage: vhost-io SOCKET COMMAND [options]\n"
 	"  write        stamped blocks                   verify  the same, then reads all back and "
 	"checks\n"
-	"  read         and checks stamps                bench-write, bench-read  without looking "
+	"  read         and checks stamps, or (--zero) zeros                bench-write, "
+	"bench-read  without looking "
 	"at data\n"
 	"  flush, discard, zeroes, unmap (zeroes that may free), id, config\n"
 	"  grow         waits until the size has changed\n"
@@ -182,7 +183,7 @@ static const struct option options[] = {{"block", 1, 0, 'b'}, {"depth", 1, 0, 'd
 	{"size", 1, 0, 'z'}, {"count", 1, 0, 'c'}, {"seconds", 1, 0, 't'}, {"seed", 1, 0, 'e'},
 	{"memory", 1, 0, 'm'}, {"reconnect", 1, 0, 'R'}, {"kind", 1, 0, 'k'}, {"random", 0, 0, 'x'},
 	{"packed", 0, 0, 'p'}, {"indirect", 0, 0, 'i'}, {"no-inflight", 0, 0, 'n'},
-	{"irq", 0, 0, 'I'}, {"json", 0, 0, 'j'}, {0}};
+	{"irq", 0, 0, 'I'}, {"zero", 0, 0, 'Z'}, {"json", 0, 0, 'j'}, {0}};
 
 static uint64_t size_of(const char *text)
 {
@@ -254,6 +255,9 @@ static void options_read(int argc, char **argv, struct io_opts *o)
 			break;
 		case 'I':
 			o->irq = true;
+			break;
+		case 'Z':
+			o->zero = true;
 			break;
 		case 'j':
 			o->json = true;
