@@ -129,8 +129,8 @@ int vhost_attach(struct card_vm *v, const struct volume *vol, struct err *e);
 int vhost_detach(struct card *c, uint32_t vm, uint32_t nsid);
 void vhost_resize(struct card_vm *v, uint32_t nsid, uint64_t size_bytes);
 uint32_t vhost_users(const struct card_vm *v, uint32_t nsid);
-int vhost_fill(struct call *call, const struct card *c, const struct card_vm *v,
-	Parapet__VmStatus *s);
+int vhost_fill(
+	struct call *call, const struct card *c, const struct card_vm *v, Parapet__VmStatus *s);
 void vhost_numbers(const struct card_vm *v,
 	void (*stat_fn)(void *arg, const char *object, const char *name, uint64_t value), void *arg,
 	const char *object);

@@ -202,7 +202,7 @@ static bool is_answered(struct vu *v, int timeout_ms)
 	for (int i = 0; i < timeout_ms; i++) {
 		if (vu_get(v, 0, &len) >= 0)
 			return true;
-		usleep(1000);
+		io_nap_us(1000);
 	}
 	return false;
 }

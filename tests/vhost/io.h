@@ -20,6 +20,7 @@ struct io_result {
 	char note[256];
 };
 
+void io_nap_us(uint32_t us);
 /* One request and its answer: the status byte, or -ETIMEDOUT. Slot 0 of queue 0; data may be NULL. */
 int io_one(struct vu *v, uint32_t type, uint64_t sector, void *data, uint32_t len, bool to_device);
 

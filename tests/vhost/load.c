@@ -160,7 +160,7 @@ static int come_back(struct load *l)
 	double t = now_s();
 
 	for (int i = 0; i < (int)l->o->reconnect_s * 20; i++) {
-		usleep(50000);
+		io_nap_us(50000);
 		if (vu_reconnect(l->v) == 0) {
 			l->r->reconnects++;
 			l->r->resumed_wait_ms += (uint64_t)((now_s() - t) * 1000);

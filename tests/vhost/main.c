@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -28,6 +29,13 @@ static const char usage[] =
 	"  --offset SIZE --size SIZE [all]  --count N  --seconds N  --random  --seed N\n"
 	"  --packed  --indirect  --no-inflight  --irq (sleeps for answers)  --memory SIZE\n"
 	"  --reconnect SECONDS (goes on when the card comes back)  --json\n";
+
+void io_nap_us(uint32_t us)
+{
+	struct timespec t = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+
+	nanosleep(&t, NULL);
+}
 
 int io_one(struct vu *v, uint32_t type, uint64_t sector, void *data, uint32_t len, bool to_device)
 {
@@ -54,7 +62,7 @@ int io_one(struct vu *v, uint32_t type, uint64_t sector, void *data, uint32_t le
 	for (int i = 0; i < 20000; i++) {
 		if (vu_get(v, 0, &written) >= 0)
 			return *status;
-		usleep(i < 100 ? 10 : 1000);
+		io_nap_us(i < 100 ? 10 : 1000);
 	}
 	return -ETIMEDOUT;
 }
@@ -83,7 +91,7 @@ static int grow(struct vu *v, struct io_result *r)
 				was, (uint64_t)v->config.capacity);
 			return 0;
 		}
-		usleep(50000);
+		io_nap_us(50000);
 	}
 	return -ETIMEDOUT;
 }
@@ -196,6 +204,20 @@ static uint64_t size_of(const char *text)
 	return v;
 }
 
+static uint64_t number_of(const char *text, uint64_t max)
+{
+	char *end;
+	unsigned long long v;
+
+	errno = 0;
+	v = strtoull(text, &end, 10);
+	if (errno || *end || end == text || *text == '-' || v > max) {
+		fprintf(stderr, "vhost-io: '%s' is no number up to %" PRIu64 "\n", text, max);
+		exit(2);
+	}
+	return v;
+}
+
 static void options_read(int argc, char **argv, struct io_opts *o)
 {
 	int c;
@@ -206,16 +228,16 @@ static void options_read(int argc, char **argv, struct io_opts *o)
 			o->block = (uint32_t)size_of(optarg);
 			break;
 		case 'd':
-			o->depth = (uint32_t)atoi(optarg);
+			o->depth = (uint32_t)number_of(optarg, 65536);
 			break;
 		case 'q':
-			o->vu.queues = (uint32_t)atoi(optarg);
+			o->vu.queues = (uint32_t)number_of(optarg, 65536);
 			break;
 		case 's':
-			o->segments = (uint32_t)atoi(optarg);
+			o->segments = (uint32_t)number_of(optarg, 65536);
 			break;
 		case 'r':
-			o->vu.queue_size = (uint16_t)atoi(optarg);
+			o->vu.queue_size = (uint16_t)number_of(optarg, 1024);
 			break;
 		case 'o':
 			o->offset = size_of(optarg);
@@ -224,19 +246,19 @@ static void options_read(int argc, char **argv, struct io_opts *o)
 			o->size = size_of(optarg);
 			break;
 		case 'c':
-			o->count = strtoull(optarg, NULL, 10);
+			o->count = number_of(optarg, UINT64_MAX);
 			break;
 		case 't':
-			o->seconds = (unsigned int)atoi(optarg);
+			o->seconds = (unsigned int)number_of(optarg, 86400);
 			break;
 		case 'e':
-			o->seed = strtoull(optarg, NULL, 10);
+			o->seed = number_of(optarg, UINT64_MAX);
 			break;
 		case 'm':
 			o->vu.mem_bytes = size_of(optarg);
 			break;
 		case 'R':
-			o->reconnect_s = (unsigned int)atoi(optarg);
+			o->reconnect_s = (unsigned int)number_of(optarg, 86400);
 			break;
 		case 'k':
 			o->kind = optarg;
