@@ -321,6 +321,8 @@ static void wrong_values_are_refused_with_field_and_choice(void **state)
 		{&noun_vm, "{\"name\":\"a\",\"nqn\":\"a\\\"b\"}", "nqn"},
 		{&noun_vm, "{\"name\":\"a\",\"listen\":\"1.2.3.4:0\"}", "listen"},
 		{&noun_vm, "{\"name\":\"a\",\"listen\":\"::1:4420\"}", "listen"},
+		{&noun_vm, "{\"name\":\"a\",\"vhost\":\"run/v\"}", "vhost"},
+		{&noun_vm, "{\"name\":\"a\",\"vhost\":\"/run/..\"}", "vhost"},
 		{&noun_vm, "{\"name\":\"a\",\"card_ip\":\"10.0.0.1\"}", "card_ip"},
 		{&noun_vm, "{\"name\":\"a\",\"card_mac\":\"02:00:00:00:00\"}", "card_mac"},
 		{&noun_vm, "{\"name\":\"a\",\"number\":4}", ""},

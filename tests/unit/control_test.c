@@ -52,6 +52,10 @@ static void a_refused_table_changes_nothing(void **state)
 	assert_int_equal(push(r, &p), -ENODEV);
 	assert_string_equal(r->e.field, "port");
 	push_init(&p, 1, 2);
+	p.vm.vhost = (char *)"/tmp"; /* beside the listen address */
+	assert_int_equal(push(r, &p), -ENODEV);
+	assert_string_equal(r->e.field, "vhost");
+	push_init(&p, 1, 2);
 	q.has_age_us = true;
 	q.age_us = 2000000;
 	p.t.queue = &q;

@@ -235,6 +235,21 @@ static void multicast_mac(struct sample *s)
 	s->vm[0].card_ip = (char *)"10.0.0.1/24";
 	s->vm[0].card_mac = (char *)"01:00:00:00:00:01";
 }
+static void vhost_relative(struct sample *s)
+{
+	s->vm[0].vhost = (char *)"run/vhost";
+}
+static void vhost_with_dots(struct sample *s)
+{
+	s->vm[0].vhost = (char *)"/run/../etc";
+}
+static void vhost_too_long(struct sample *s)
+{
+	static char path[100] = "/";
+
+	memset(path + 1, 'x', 90);
+	s->vm[0].vhost = path;
+}
 static void bad_nqn(struct sample *s)
 {
 	s->vm[0].nqn = (char *)"storage";
@@ -271,6 +286,9 @@ static void a_wrong_table_is_refused_with_its_field(void **state)
 		{"port without ip", port_without_ip, -EINVAL, "card_ip"},
 		{"ip is the network", ip_is_the_network, -EINVAL, "card_ip"},
 		{"multicast mac", multicast_mac, -EINVAL, "card_mac"},
+		{"vhost relative", vhost_relative, -EINVAL, "vhost"},
+		{"vhost with dots", vhost_with_dots, -EINVAL, "vhost"},
+		{"vhost too long", vhost_too_long, -EINVAL, "vhost"},
 		{"bad nqn", bad_nqn, -EINVAL, "nqn"},
 		{"bad path", bad_path, -EINVAL, "path"},
 		{"bad name", bad_name, -EINVAL, "name"},
