@@ -9,6 +9,7 @@
 #	guest_mods NAME...                    kernel modules with what they depend on
 #	guest_verbs                           libibverbs and librdmacm with the provider of rdma_rxe
 #	guest_target [rdma]                   what a guest needs that exports flash devices (guest-target.sh, inside it)
+#	guest_vhost SOCKET[,PROPERTY=V...]... vhost-user-blk disks: fills GUEST_VHOST, options for guest_start; the memory is shared with the card
 #	guest_init FILE...                    the script that is the guest's test (several are put one behind the other); guest-prelude.sh comes first
 #	guest_boot SECONDS QEMU-OPTIONS...    builds, boots, waits; its RESULT lines become TAP; the log is $GUEST_DIR/console
 #	guest_start / guest_wait              the same in two halves, for tests that do things meanwhile
@@ -140,6 +141,16 @@ guest_target() { # [rdma]: what guest-target.sh needs in the guest
 	[ "${1:-}" = rdma ] || return 0
 	guest_verbs
 	guest_mods nvmet-rdma rdma_rxe rdma_ucm ib_uverbs crc32_generic # rxe asks for crc32 at run time
+}
+
+guest_vhost() {
+	local disk i=0
+	GUEST_VHOST=(-object "memory-backend-memfd,id=ram,size=${GUEST_MEM:-640M},share=on" -machine memory-backend=ram)
+	for disk; do
+		GUEST_VHOST+=(-chardev "socket,id=vb$i,path=${disk%%,*},reconnect=1")
+		GUEST_VHOST+=(-device "vhost-user-blk-pci,chardev=vb$i,romfile=${disk#"${disk%%,*}"}")
+		i=$((i + 1))
+	done
 }
 
 guest_mods() {
