@@ -3,6 +3,7 @@
 #   make [all]     build the three programs and the test tools
 #   make test      every suite, short forms; the last line is "N passed, N failed, N skipped"
 #   make demo      the main job end to end          make run    leave a card and an agent up
+#   make demo-vm   a virtual machine in QEMU on the card's virtio-blk sockets
 #   make bench     performance table                make lint   format, layers, headers, banned calls
 #   make fuzz      longer fuzzing                make kill-long  a thousand kills of the card under load
 #   make install DESTDIR= PREFIX=
@@ -67,7 +68,7 @@ deps:
 	$(Q)tests/lib/deps.sh --install
 
 help:
-	@sed -n '3,13s/^# \{0,1\}//p' Makefile
+	@sed -n '3,14s/^# \{0,1\}//p' Makefile
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
