@@ -15,6 +15,7 @@
 #	guest_start / guest_wait              the same in two halves, for tests that do things meanwhile
 #	guest_kill                            as a power cut; guest_start boots it again
 #	guest_does COMMAND...                 a guest that serves (target_serve in it) does it; its exit status
+#	guest_monitor COMMAND...              commands to QEMU's monitor, one each; what it says (with guest_vhost)
 #	guest_stop                            ends such a guest, and collects
 #	guest_use NAME                        with several guests: the one that is meant from now on
 #
@@ -144,11 +145,13 @@ guest_target() { # [rdma]: what guest-target.sh needs in the guest
 }
 
 guest_vhost() {
-	local disk i=0
-	GUEST_VHOST=(-object "memory-backend-memfd,id=ram,size=${GUEST_MEM:-640M},share=on" -machine memory-backend=ram)
+	local disk i=0 ram=${GUEST_MEM:-640M}
+	ram=${ram%%,*} # "640M,slots=2,maxmem=2G" has room for more
+	GUEST_VHOST=(-object "memory-backend-memfd,id=ram,size=$ram,share=on" -machine memory-backend=ram
+		-qmp "unix:$GUEST_DIR/monitor,server=on,wait=off")
 	for disk; do
 		GUEST_VHOST+=(-chardev "socket,id=vb$i,path=${disk%%,*},reconnect=1")
-		GUEST_VHOST+=(-device "vhost-user-blk-pci,chardev=vb$i,romfile=${disk#"${disk%%,*}"}")
+		GUEST_VHOST+=(-device "vhost-user-blk-pci,id=disk$i,chardev=vb$i,romfile=${disk#"${disk%%,*}"}")
 		i=$((i + 1))
 	done
 }
@@ -213,6 +216,11 @@ guest_kill() {
 
 guest_tell() { # WORD: to a guest that runs
 	kill -0 "$GUEST_PID" 2>/dev/null && timeout 5 sh -c 'echo "$1" >"$2"' - "$1" "$GUEST_DIR/ask.in"
+}
+
+guest_monitor() {
+	jq -nc '{execute: "qmp_capabilities"}, ($ARGS.positional[] | {execute: "human-monitor-command", arguments: {"command-line": .}})' --args "$@" |
+		socat -t 1 - "UNIX-CONNECT:$GUEST_DIR/monitor" | jq -r '.return? | strings, (.desc? // empty)' | tr -d '\r'
 }
 
 guest_does() { # COMMAND...: a guest in target_serve does it; its answer is ours

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The card as a VM's disks: Debian's virtio-blk in a QEMU guest on the card's vhost-user-blk sockets, one disk protected with a split ring, one
-# plain with a packed one, and NVMe/TCP to the same card beside them. Partitions, ext4, trim, growing, a reboot; the card is killed again and
+# plain with a packed one, and NVMe/TCP to the same card beside them. Partitions, ext4, trim, growing, memory and a disk that come and go, a reboot; the card is killed again and
 # again under writes; then another VM process with the rings the other way round.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -42,11 +42,28 @@ words="a=$(serial /dev/ecpool0) b=$(serial /dev/normal0) c=$(device /dev/ecpool1
 net=(-netdev user,id=n0 -device "virtio-net-pci,netdev=n0,romfile=")
 
 # ---- a VM, and the card that is killed under it ---------------------------------------------------------------------
-guest_vhost "$dir/vh/web1.1.sock,num-queues=2" "$dir/vh/web1.2.sock,num-queues=1,packed=on"
-GUEST_APPEND="$words arings=split brings=packed" guest_start 200 "${net[@]}" "${GUEST_VHOST[@]}" -action reboot=reset
+GUEST_MEM=640M,slots=1,maxmem=2G
+second="num-queues=1,packed=on,bus=hot"
+guest_vhost "$dir/vh/web1.1.sock,num-queues=2" "$dir/vh/web1.2.sock,$second"
+GUEST_APPEND="$words arings=split brings=packed memhp_default_state=online" guest_start 200 -device pcie-root-port,id=hot,chassis=1,slot=1 "${net[@]}" "${GUEST_VHOST[@]}" -action reboot=reset
 if guest_wait_said grow 100; then
 	p device grow web1 /dev/normal0 64M >/dev/null
 	ok $? "a disk grows while the VM has it mounted"
+fi
+if guest_wait_said memory 20; then # Linux prefers memory above 4 GB: from now on requests lie there
+	guest_monitor "object_add memory-backend-memfd,id=more,size=256M,share=on" "device_add pc-dimm,id=dimm,memdev=more" >/dev/null
+	ok $? "the VM is given memory while it runs"
+fi
+unplugged() { # QEMU lets go of the disk some time after the guest has
+	guest_monitor "chardev-remove vb1" >/dev/null
+	! guest_monitor "info chardev" | grep -q ^vb1
+}
+if guest_wait_said unplug 60; then
+	guest_monitor "device_del disk1" >/dev/null
+	guest_wait_said plug 30 && tp_wait 20 unplugged &&
+		guest_monitor "chardev-add socket,id=again,path=$dir/vh/web1.2.sock,reconnect=1" \
+			"device_add vhost-user-blk-pci,id=disk1,chardev=again,romfile=,$second" | sed -n 's/^./# QEMU: &/p'
+	ok $? "a disk is taken out of the running VM and put in again"
 fi
 if guest_wait_said ready 150; then
 	for c in reads writes flushes discards write_zeroes get_ids; do
@@ -73,6 +90,7 @@ fi
 guest_wait
 
 # ---- another process, other rings ---------------------------------------------------------------------------------------
+GUEST_MEM=640M
 guest_vhost "$dir/vh/web1.1.sock,num-queues=1,packed=on,queue-size=256" "$dir/vh/web1.2.sock,num-queues=3"
 GUEST_APPEND="$words arings=packed brings=split" guest_boot 120 "${net[@]}" "${GUEST_VHOST[@]}"
 is "$(count failed_requests) $(count unsupported_requests) $(count broken_rings)" "0 0 0" "no request failed, no ring was broken"
