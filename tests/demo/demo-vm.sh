@@ -36,6 +36,7 @@ config() {
 	    vms:
 	      - name: vm1
 	        mode: flag
+	        memory: 640M
 	        data_flash: f7
 	        vhost: $TP_DIR/vhost
 	        devices: [{path: /dev/ecpool0, size: 128M, layout: fragments}, {path: /dev/normal0, size: 64M}]
@@ -79,8 +80,10 @@ boot() {
 	guest_bin /usr/sbin/mke2fs /usr/sbin/e2fsck /usr/sbin/fstrim /usr/sbin/blkdiscard /usr/bin/dd
 	guest_mods virtio_pci virtio_console virtio_net virtio_blk ext4 crc32c_generic
 	guest_init tests/demo/demo-vm.init
-	guest_vhost "$TP_DIR/vhost/vm1.1.sock,num-queues=2" "$TP_DIR/vhost/vm1.2.sock,num-queues=1,packed=on"
-	guest_start 600 "${GUEST_VHOST[@]}"
+	local attach
+	shown vm attach-xml vm1
+	mapfile -t attach < <(cli vm attach-xml vm1 --json | jq -r '.memory_qemu[], .devices[].qemu[]')
+	GUEST_MEM=640M guest_start 600 "${attach[@]}"
 	guest_wait_said ready 120 || { tail -n 10 "$GUEST_DIR/console" "$GUEST_DIR/qemu.log" >&2; fail "the VM did not start"; }
 	in_vm 'uname -sr; grep . /sys/block/vd?/serial /sys/block/vd?/size /sys/block/vd?/queue/write_cache'
 }
@@ -96,6 +99,7 @@ write_in_vm() {
 	local wide
 	wide=$(cli pool show --json | jq '[.. | .stripes? // empty | arrays | .[] | select(.k == 4 and .m == 2) | .stripes] | add // 0')
 	[ "$wide" -gt 0 ] || fail "no full 4+2 stripe was written"
+	[ "$(cli flash show --json | jq '[.items[].card.written.data // 0] | add')" = 0 ] || fail "something was written to a data area"
 	echo "full 4+2 stripes: $wide; requests the VM made: $(counted writes) writes, $(counted flushes) flushes"
 }
 

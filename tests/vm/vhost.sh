@@ -50,7 +50,7 @@ if guest_wait_said grow 100; then
 	p device grow web1 /dev/normal0 64M >/dev/null
 	ok $? "a disk grows while the VM has it mounted"
 fi
-if guest_wait_said memory 20; then # Linux prefers memory above 4 GB: from now on requests lie there
+if guest_wait_said memory 60; then # Linux prefers memory above 4 GB: from now on requests lie there
 	guest_monitor "object_add memory-backend-memfd,id=more,size=256M,share=on" "device_add pc-dimm,id=dimm,memdev=more" >/dev/null
 	ok $? "the VM is given memory while it runs"
 fi
