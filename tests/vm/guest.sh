@@ -13,7 +13,7 @@
 #	guest_init FILE...                    the script that is the guest's test (several are put one behind the other); guest-prelude.sh comes first
 #	guest_boot SECONDS QEMU-OPTIONS...    builds, boots, waits; its RESULT lines become TAP; the log is $GUEST_DIR/console
 #	guest_start / guest_wait              the same in two halves, for tests that do things meanwhile
-#	guest_kill                            as a power cut; guest_start boots it again
+#	guest_kill                            as a power cut; guest_start boots it again. guest_collect before that: its results so far
 #	guest_does COMMAND...                 a guest that serves (target_serve in it) does it; its exit status
 #	guest_monitor COMMAND...              commands to QEMU's monitor, one each; what it says (with guest_vhost)
 #	guest_stop                            ends such a guest, and collects
@@ -248,14 +248,19 @@ guest_wait_said() { # KEY SECONDS
 	return 1
 }
 
-guest_wait() { # collects the results; a guest that did not reach its end is a failure
-	local rc text
-	wait "$GUEST_PID"
-	rc=$?
+guest_collect() {
+	local word code text
 	while read -r word code text; do
 		[ "$word" = RESULT ] && ok "$code" "$text"
 		[ "$word" = NOTE ] && echo "# $code $text"
 	done < <(tr -d '\r' <"$GUEST_DIR/results")
+}
+
+guest_wait() { # collects the results; a guest that did not reach its end is a failure
+	local rc
+	wait "$GUEST_PID"
+	rc=$?
+	guest_collect
 	# isa-debug-exit turns the value v into exit status 2v + 1; the prelude writes 0.
 	[ "$rc" = 1 ]
 	ok $? "the guest came to its end (QEMU's status $rc)"

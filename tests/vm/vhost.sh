@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The card as a VM's disks: Debian's virtio-blk in a QEMU guest on the card's vhost-user-blk sockets, one disk protected with a split ring, one
 # plain with a packed one, and NVMe/TCP to the same card beside them. Partitions, ext4, trim, growing, memory and a disk that come and go, a reboot; the card is killed again and
-# again under writes; then another VM process with the rings the other way round.
+# again under writes; then another VM process with the rings the other way round, which is killed, too.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/tap.sh
@@ -92,7 +92,15 @@ guest_wait
 # ---- another process, other rings ---------------------------------------------------------------------------------------
 GUEST_MEM=640M
 guest_vhost "$dir/vh/web1.1.sock,num-queues=1,packed=on,queue-size=256" "$dir/vh/web1.2.sock,num-queues=3"
-GUEST_APPEND="$words arings=packed brings=split" guest_boot 120 "${net[@]}" "${GUEST_VHOST[@]}"
+GUEST_APPEND="$words arings=packed brings=split" guest_start 100 "${net[@]}" "${GUEST_VHOST[@]}"
+guest_wait_said ready 90
+ok $? "the guest came as far as writing"
+tp_wait 3 at_least in_flight 3
+guest_kill
+guest_collect
+idle() { [ "$(count in_flight) $(count connected)" = "0 0" ]; }
+t "the VM's process is killed under its writes: nothing of it stays with the card" tp_wait 10 idle
+GUEST_APPEND="$words arings=packed brings=split" guest_boot 100 "${net[@]}" "${GUEST_VHOST[@]}"
 is "$(count failed_requests) $(count unsupported_requests) $(count broken_rings)" "0 0 0" "no request failed, no ring was broken"
 wide=$(j '[.. | .stripes? // empty | arrays | .[] | select(.k == 4) | .stripes] | add // 0' pool show)
 [ "$wide" -gt 0 ]
