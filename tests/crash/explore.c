@@ -8,6 +8,8 @@
 #include "common/base/util.h"
 #include "tests/crash/world.h"
 
+#define MOVER_WEIGHT 8u
+
 /* ---- life after a recovery --------------------------------------------------------------------------------------------------- */
 
 /* Too few devices that take new data, and a pool that refuses then: one that is being emptied may have been lost with the rest. */
@@ -42,7 +44,9 @@ static void write_on(struct explorer *x)
 		o.req.op = IO_TRIM;
 	} else {
 		l->ver = ++x->vers;
-		l->unprotected = one_in(w, 4) && !(card_area_devs(w, vol) & (s->missing | w->thin));
+		/* One that the pool gave up stays so, made whole elsewhere or not, until somebody puts it back. */
+		l->unprotected = one_in(w, 4) &&
+				 !(card_area_devs(w, vol) & (s->missing | w->lost | w->thin));
 		o.req.outcome = l->unprotected ? IO_PLAIN : IO_PROTECT;
 		for (uint64_t i = 0; i < l->n; i++)
 			sector_fill(
@@ -122,6 +126,29 @@ static uint64_t pick_missing(struct world *w)
 	return mask;
 }
 
+static bool is_pending(const struct replay *r, enum ev_class class)
+{
+	for (size_t i = 0; i < r->npend; i++)
+		if (r->j->ev[r->pend[i].ev].class == class)
+			return true;
+	return false;
+}
+
+/* What becomes of what is in flight, and which devices are away for the next opening. Half of the time what is worst for it: roots torn on all devices,
+ * records that only those have that are away. */
+static void pick_cut(struct world *w, struct stage *s, const struct replay *r)
+{
+	s->fates = (enum fate_mode)rnd(w, FATE_MODES);
+	if (one_in(w, 2) && is_pending(r, CLASS_ROOT))
+		s->fates = FATES_ALL_TORN;
+	else if (one_in(w, 2) && is_pending(r, CLASS_RECORD))
+		s->fates = FATES_UNSEEN;
+	s->missing = pick_missing(w);
+	for (unsigned int i = 0; i < 4 && s->fates == FATES_UNSEEN && !s->missing; i++)
+		s->missing = pick_missing(w);
+	replay_cut(r, &s->cut, s->fates, s->missing, world_unit(w), &w->rng);
+}
+
 static void count_pending(struct world *w, const struct replay *r)
 {
 	static const uint8_t of[CLASSES] = {[CLASS_SUPERBLOCK] = C_SUPERBLOCK,
@@ -170,8 +197,9 @@ static bool start_card(struct explorer *x)
 	}
 }
 
-static const char *const fate_names[FATE_MODES] = {
-	"all of it there", "nothing there", "any of it there", "torn", "by device"};
+static const char *const fate_names[FATE_MODES] = {"all of it there", "nothing there",
+	"any of it there", "torn", "torn everywhere", "by device",
+	"on devices that are away alone"};
 
 static bool is_quiet(void *arg)
 {
@@ -230,20 +258,19 @@ static void nested(struct explorer *x)
 	struct world *w = x->w;
 	struct replay r;
 
-	if (one_in(w, 2))
+	/* What nobody saw is at its worst when this recovery does not get to its verdict. */
+	if (s->fates == FATES_UNSEEN ? !one_in(w, 4) : one_in(w, 2))
 		next->cut_at = rnd(w, s->opened + 1);
 	else
 		next->cut_at = s->opened + rnd(w, s->end - s->opened + 1);
-	next->missing = pick_missing(w);
 	image_reset(&next->cut, &s->cut);
 	replay_begin(&r, &s->j, &next->cut, w->volatile_cache);
 	while (r.at < next->cut_at)
 		replay_step(&r);
 	count_pending(w, &r);
 	w->t->kinds[next->cut_at < s->opened ? C_RECOVERY : C_AFTER]++;
+	pick_cut(w, next, &r);
 	w->t->kinds[C_DEV_RETURN] += (s->missing & ~next->missing) != 0;
-	next->fates = (enum fate_mode)rnd(w, FATE_MODES);
-	replay_cut(&r, &next->cut, next->fates, world_unit(w), &w->rng);
 	replay_end(&r);
 	x->depth++;
 	if (recover(x) && x->depth + 1 < DEPTH_MAX && one_in(w, 2))
@@ -260,11 +287,9 @@ static void state(struct explorer *x)
 	w->roams = w->roamed;
 	w->empties = w->emptied;
 	s->cut_at = x->main.at;
-	s->fates = (enum fate_mode)rnd(w, FATE_MODES);
 	image_reset(&s->cut, &w->base);
 	count_pending(w, &x->main);
-	replay_cut(&x->main, &s->cut, s->fates, world_unit(w), &w->rng);
-	s->missing = pick_missing(w);
+	pick_cut(w, s, &x->main);
 	for (unsigned int c = 0; c < COUNTERS; c++)
 		w->t->kinds[c] += w->in_flight[c] != 0;
 	w->t->kinds[C_DEGRADED] += w->lost != 0;
@@ -272,6 +297,12 @@ static void state(struct explorer *x)
 	recover(x);
 	for (uint64_t n = rnd(w, 3); n; n--)
 		nested(x);
+}
+
+/* While the mover appends: rare, so that these entries are chosen more often. */
+static uint64_t weight(const struct replay *r)
+{
+	return is_pending(r, CLASS_MOVED) ? MOVER_WEIGHT : 1;
 }
 
 void explore(struct world *w, uint64_t states, bool every, uint64_t enough)
@@ -290,7 +321,8 @@ void explore(struct world *w, uint64_t states, bool every, uint64_t enough)
 	ledger_begin(w);
 	replay_begin(&x->main, &w->j, &w->base, w->volatile_cache);
 	for (;;) {
-		if (x->main.at >= w->first_cut && (every || rnd(w, span) < states) &&
+		if (x->main.at >= w->first_cut &&
+			(every || rnd(w, span) < states * weight(&x->main)) &&
 			w->t->states < enough)
 			state(x);
 		if (x->main.at == w->j.n)
