@@ -172,28 +172,26 @@ static void count_pending(struct world *w, const struct replay *r)
 /*
  * A recovery that was cut while it raised the epoch leaves some devices with an epoch of its own. If they are away for the next recovery,
  * which takes the same number, they come back as if another owner had used them: the pool asks to be opened without them. So it is,
- * as long as that is not more than may be lost.
+ * as long as that is not more than may be lost. Nothing else is a reason to refuse.
  */
 static bool start_card(struct explorer *x)
 {
 	struct stage *s = &x->st[x->depth];
 	struct world *w = x->w;
-	bool may_refuse = true;
+	uint64_t back = x->depth ? s[-1].missing & ~s->missing : 0;
 
 	for (;;) {
 		journal_clear(&s->j);
 		image_reset(&s->view, &s->cut);
 		w->depth = x->depth;
 		w->missing = s->missing;
-		if (card_up(w, &x->card, &s->view, &s->j, s->missing, false, may_refuse) == 0)
+		if (card_up(w, &x->card, &s->view, &s->j, s->missing, false, back != 0) == 0)
 			return true;
 		w->t->refused++;
-		if (!x->depth)
-			return false;
-		s->missing |= x->st[x->depth - 1].missing;
+		s->missing |= back;
+		back = 0;
 		if (popcount(s->missing | w->thin | w->empties) > w->m)
 			return false;
-		may_refuse = false;
 	}
 }
 
