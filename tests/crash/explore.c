@@ -9,6 +9,7 @@
 #include "tests/crash/world.h"
 
 #define MOVER_WEIGHT 8u
+#define ROOT_WEIGHT  4u
 
 /* ---- life after a recovery --------------------------------------------------------------------------------------------------- */
 
@@ -126,12 +127,13 @@ static uint64_t pick_missing(struct world *w)
 	return mask;
 }
 
-static bool is_pending(const struct replay *r, enum ev_class class)
+static unsigned int pending(const struct replay *r, enum ev_class class)
 {
+	unsigned int n = 0;
+
 	for (size_t i = 0; i < r->npend; i++)
-		if (r->j->ev[r->pend[i].ev].class == class)
-			return true;
-	return false;
+		n += !r->pend[i].durable && r->j->ev[r->pend[i].ev].class == class;
+	return n;
 }
 
 /* What becomes of what is in flight, and which devices are away for the next opening. Half of the time what is worst for it: roots torn on all devices,
@@ -139,9 +141,9 @@ static bool is_pending(const struct replay *r, enum ev_class class)
 static void pick_cut(struct world *w, struct stage *s, const struct replay *r)
 {
 	s->fates = (enum fate_mode)rnd(w, FATE_MODES);
-	if (one_in(w, 2) && is_pending(r, CLASS_ROOT))
+	if (one_in(w, 2) && pending(r, CLASS_ROOT))
 		s->fates = FATES_ALL_TORN;
-	else if (one_in(w, 2) && is_pending(r, CLASS_RECORD))
+	else if (one_in(w, 2) && pending(r, CLASS_RECORD))
 		s->fates = FATES_UNSEEN;
 	s->missing = pick_missing(w);
 	for (unsigned int i = 0; i < 4 && s->fates == FATES_UNSEEN && !s->missing; i++)
@@ -297,10 +299,12 @@ static void state(struct explorer *x)
 		nested(x);
 }
 
-/* While the mover appends: rare, so that these entries are chosen more often. */
-static uint64_t weight(const struct replay *r)
+/* While the mover appends, or no device has a new root for certain: rare, so that these entries are chosen more often. */
+static uint64_t weight(const struct world *w, const struct replay *r)
 {
-	return is_pending(r, CLASS_MOVED) ? MOVER_WEIGHT : 1;
+	if (pending(r, CLASS_ROOT) >= w->ndevs - w->m)
+		return ROOT_WEIGHT;
+	return pending(r, CLASS_MOVED) ? MOVER_WEIGHT : 1;
 }
 
 void explore(struct world *w, uint64_t states, bool every, uint64_t enough)
@@ -320,7 +324,7 @@ void explore(struct world *w, uint64_t states, bool every, uint64_t enough)
 	replay_begin(&x->main, &w->j, &w->base, w->volatile_cache);
 	for (;;) {
 		if (x->main.at >= w->first_cut &&
-			(every || rnd(w, span) < states * weight(&x->main)) &&
+			(every || rnd(w, span) < states * weight(w, &x->main)) &&
 			w->t->states < enough)
 			state(x);
 		if (x->main.at == w->j.n)

@@ -24,7 +24,7 @@
 #define U(x) ((unsigned long long)(x))
 
 /* States of one world, without those inside of recoveries. In long runs some worlds are cut at every entry of their journal. */
-#define WORLD_STATES 40u
+#define WORLD_STATES 30u
 #define EVERY_WORLD  16u
 #define LONG_STATES  20000u
 #define JOBS_MAX     64u

@@ -13,6 +13,7 @@
 #define STREAMS       2u
 #define NO_VOLUME     UINT32_MAX
 #define STILL_ONE_IN  2u /* worlds that have one */
+#define STILL_CKPT    10u /* steps there from one checkpoint to the next, besides those of the mix */
 
 const char *const profile_names[PROFILES] = {
 	"random", "sequential", "overlapping", "trims", "policy flips", "fill", "devices"};
@@ -553,6 +554,8 @@ static void step(struct work *wk)
 	const struct mix *mix = &mixes[w->profile];
 	uint64_t what = rnd(w, 100);
 
+	if (wk->still != NO_VOLUME && one_in(w, STILL_CKPT))
+		card_checkpoint(w, &wk->card);
 	if (what < mix->volumes) {
 		change_volumes(wk);
 	} else if ((what -= mix->volumes) < mix->policy) {
