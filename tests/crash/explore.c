@@ -9,7 +9,7 @@
 #include "tests/crash/world.h"
 
 #define MOVER_WEIGHT 8u
-#define ROOT_WEIGHT  4u
+#define ROOT_WEIGHT  8u
 
 /* ---- life after a recovery --------------------------------------------------------------------------------------------------- */
 
@@ -24,11 +24,45 @@ static bool may_refuse(const struct explorer *x)
 	return x->w->pool_cfg.on_degraded == POOL_DEGRADED_REFUSE && n < x->w->m + 2;
 }
 
+/* Half of the time the one that was looked at last: what that found wrong in its data area is being put right now. */
+static uint32_t pick_volume(struct explorer *x)
+{
+	struct world *w = x->w;
+	uint32_t present = x->st[x->depth].present;
+
+	if (present && one_in(w, 2))
+		return 31u - (uint32_t)__builtin_clz(present);
+	return (uint32_t)rnd(w, w->nvols);
+}
+
+/* What was just acknowledged is what is there. */
+static void read_back(struct explorer *x, struct volume *v, const struct later *l)
+{
+	struct one o = {
+		.req = {.op = IO_READ, .off_bytes = l->first * SECTOR, .len_bytes = l->n * SECTOR}};
+	enum io_status status = run_one(x, v, &o);
+
+	if (status != IO_OK)
+		fail(x->w, "after recovery sectors %llu+%llu of vol%u cannot be read back: %s",
+			(unsigned long long)l->first, (unsigned long long)l->n, l->vol,
+			io_status_name(status));
+	for (uint64_t i = 0; i < l->n; i++) {
+		int64_t ver = sector_version(
+			x->w->buf + i * SECTOR, x->w->vols[l->vol].ref.salt, l->first + i);
+
+		if (ver != (int64_t)l->ver)
+			fail(x->w,
+				"after recovery sector %llu of vol%u was written: version %u; it "
+				"has %lld",
+				(unsigned long long)(l->first + i), l->vol, l->ver, (long long)ver);
+	}
+}
+
 static void write_on(struct explorer *x)
 {
 	struct stage *s = &x->st[x->depth];
 	struct world *w = x->w;
-	uint32_t vol = (uint32_t)rnd(w, w->nvols);
+	uint32_t vol = pick_volume(x);
 	struct volume *v = volume_find(x->card.store, w->vols[vol].cfg.name);
 	struct later *l = &s->later[s->nlater];
 	uint64_t blocks, block, n;
@@ -46,7 +80,7 @@ static void write_on(struct explorer *x)
 	} else {
 		l->ver = ++x->vers;
 		/* One that the pool gave up stays so, made whole elsewhere or not, until somebody puts it back. */
-		l->unprotected = one_in(w, 4) &&
+		l->unprotected = one_in(w, 3) &&
 				 !(card_area_devs(w, vol) & (s->missing | w->lost | w->thin));
 		o.req.outcome = l->unprotected ? IO_PLAIN : IO_PROTECT;
 		for (uint64_t i = 0; i < l->n; i++)
@@ -69,6 +103,8 @@ static void write_on(struct explorer *x)
 			(unsigned long long)block, (unsigned long long)n, vol,
 			io_status_name(status));
 	}
+	if (l->ok && one_in(w, 2))
+		read_back(x, v, l);
 }
 
 static bool is_at_rest(void *arg)
@@ -137,15 +173,15 @@ static unsigned int pending(const struct replay *r, enum ev_class class)
 }
 
 /* What becomes of what is in flight, and which devices are away for the next opening. Half of the time what is worst for it: roots torn on all devices,
- * records that only those have that are away. */
-static void pick_cut(struct world *w, struct stage *s, const struct replay *r)
+ * records that only those have that are away. back: those of the opening before come back now, more often than not. */
+static void pick_cut(struct world *w, struct stage *s, const struct replay *r, bool back)
 {
 	s->fates = (enum fate_mode)rnd(w, FATE_MODES);
 	if (one_in(w, 2) && pending(r, CLASS_ROOT))
 		s->fates = FATES_ALL_TORN;
 	else if (one_in(w, 2) && pending(r, CLASS_RECORD))
 		s->fates = FATES_UNSEEN;
-	s->missing = pick_missing(w);
+	s->missing = back && one_in(w, 2) ? 0 : pick_missing(w);
 	for (unsigned int i = 0; i < 4 && s->fates == FATES_UNSEEN && !s->missing; i++)
 		s->missing = pick_missing(w);
 	replay_cut(r, &s->cut, s->fates, s->missing, world_unit(w), &w->rng);
@@ -269,7 +305,7 @@ static void nested(struct explorer *x)
 		replay_step(&r);
 	count_pending(w, &r);
 	w->t->kinds[next->cut_at < s->opened ? C_RECOVERY : C_AFTER]++;
-	pick_cut(w, next, &r);
+	pick_cut(w, next, &r, s->fates == FATES_UNSEEN);
 	w->t->kinds[C_DEV_RETURN] += (s->missing & ~next->missing) != 0;
 	replay_end(&r);
 	x->depth++;
@@ -289,13 +325,13 @@ static void state(struct explorer *x)
 	s->cut_at = x->main.at;
 	image_reset(&s->cut, &w->base);
 	count_pending(w, &x->main);
-	pick_cut(w, s, &x->main);
+	pick_cut(w, s, &x->main, false);
 	for (unsigned int c = 0; c < COUNTERS; c++)
 		w->t->kinds[c] += w->in_flight[c] != 0;
 	w->t->kinds[C_DEGRADED] += w->lost != 0;
 	w->t->kinds[C_DEV_RETURN] += (w->lost & ~s->missing) != 0;
 	recover(x);
-	for (uint64_t n = rnd(w, 3); n; n--)
+	for (uint64_t n = rnd(w, 3) + (s->fates == FATES_UNSEEN); n; n--)
 		nested(x);
 }
 

@@ -378,6 +378,8 @@ void replay_cut(const struct replay *r, struct image *to, enum fate_mode mode, u
 
 	if (mode == FATES_UNSEEN)
 		devs = unseen;
+	if (mode == FATES_ALL_TORN) /* of the first two units there is one of each */
+		devs = (devs & ~2ull) | (~devs & 1) << 1;
 	for (size_t i = 0; i < r->npend; i++) {
 		const struct event *e = &r->j->ev[r->pend[i].ev];
 

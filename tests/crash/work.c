@@ -12,8 +12,9 @@
 #define OPS_UNFLUSHED (CANDS_MAX - FLIGHT - 3u) /* of a volume; more would not fit the ledger */
 #define STREAMS       2u
 #define NO_VOLUME     UINT32_MAX
-#define STILL_ONE_IN  2u /* worlds that have one */
-#define STILL_CKPT    10u /* steps there from one checkpoint to the next, besides those of the mix */
+#define STILL_ONE_IN \
+	3u /* worlds that have one; all of those where a device writes 512 bytes atomically */
+#define STILL_CKPT 10u /* steps there from one checkpoint to the next, besides those of the mix */
 
 const char *const profile_names[PROFILES] = {
 	"random", "sequential", "overlapping", "trims", "policy flips", "fill", "devices"};
@@ -585,7 +586,7 @@ void work_run(struct world *w)
 	card_up(w, &wk->card, &w->ran, &w->j, 0, true, false);
 	card_mover_up(w, &wk->card);
 	w->first_cut = w->j.n;
-	if (one_in(w, STILL_ONE_IN))
+	if (one_in(w, STILL_ONE_IN) || world_unit(w) < 4096)
 		create_still(wk);
 	for (uint64_t i = 0, n = 1 + rnd(w, 2); i < n; i++)
 		create(wk);
