@@ -8,6 +8,9 @@
 #include "common/base/util.h"
 #include "tests/crash/world.h"
 
+#define MOVER_WEIGHT 8u
+#define ROOT_WEIGHT  8u
+
 /* ---- life after a recovery --------------------------------------------------------------------------------------------------- */
 
 /* Too few devices that take new data, and a pool that refuses then: one that is being emptied may have been lost with the rest. */
@@ -21,11 +24,45 @@ static bool may_refuse(const struct explorer *x)
 	return x->w->pool_cfg.on_degraded == POOL_DEGRADED_REFUSE && n < x->w->m + 2;
 }
 
+/* Half of the time the one that was looked at last: what that found wrong in its data area is being put right now. */
+static uint32_t pick_volume(struct explorer *x)
+{
+	struct world *w = x->w;
+	uint32_t present = x->st[x->depth].present;
+
+	if (present && one_in(w, 2))
+		return 31u - (uint32_t)__builtin_clz(present);
+	return (uint32_t)rnd(w, w->nvols);
+}
+
+/* What was just acknowledged is what is there. */
+static void read_back(struct explorer *x, struct volume *v, const struct later *l)
+{
+	struct one o = {
+		.req = {.op = IO_READ, .off_bytes = l->first * SECTOR, .len_bytes = l->n * SECTOR}};
+	enum io_status status = run_one(x, v, &o);
+
+	if (status != IO_OK)
+		fail(x->w, "after recovery sectors %llu+%llu of vol%u cannot be read back: %s",
+			(unsigned long long)l->first, (unsigned long long)l->n, l->vol,
+			io_status_name(status));
+	for (uint64_t i = 0; i < l->n; i++) {
+		int64_t ver = sector_version(
+			x->w->buf + i * SECTOR, x->w->vols[l->vol].ref.salt, l->first + i);
+
+		if (ver != (int64_t)l->ver)
+			fail(x->w,
+				"after recovery sector %llu of vol%u was written: version %u; it "
+				"has %lld",
+				(unsigned long long)(l->first + i), l->vol, l->ver, (long long)ver);
+	}
+}
+
 static void write_on(struct explorer *x)
 {
 	struct stage *s = &x->st[x->depth];
 	struct world *w = x->w;
-	uint32_t vol = (uint32_t)rnd(w, w->nvols);
+	uint32_t vol = pick_volume(x);
 	struct volume *v = volume_find(x->card.store, w->vols[vol].cfg.name);
 	struct later *l = &s->later[s->nlater];
 	uint64_t blocks, block, n;
@@ -42,7 +79,9 @@ static void write_on(struct explorer *x)
 		o.req.op = IO_TRIM;
 	} else {
 		l->ver = ++x->vers;
-		l->unprotected = one_in(w, 4) && !(card_area_devs(w, vol) & (s->missing | w->thin));
+		/* One that the pool gave up stays so, made whole elsewhere or not, until somebody puts it back. */
+		l->unprotected = one_in(w, 3) &&
+				 !(card_area_devs(w, vol) & (s->missing | w->lost | w->thin));
 		o.req.outcome = l->unprotected ? IO_PLAIN : IO_PROTECT;
 		for (uint64_t i = 0; i < l->n; i++)
 			sector_fill(
@@ -64,6 +103,8 @@ static void write_on(struct explorer *x)
 			(unsigned long long)block, (unsigned long long)n, vol,
 			io_status_name(status));
 	}
+	if (l->ok && one_in(w, 2))
+		read_back(x, v, l);
 }
 
 static bool is_at_rest(void *arg)
@@ -122,6 +163,30 @@ static uint64_t pick_missing(struct world *w)
 	return mask;
 }
 
+static unsigned int pending(const struct replay *r, enum ev_class class)
+{
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < r->npend; i++)
+		n += !r->pend[i].durable && r->j->ev[r->pend[i].ev].class == class;
+	return n;
+}
+
+/* What becomes of what is in flight, and which devices are away for the next opening. Half of the time what is worst for it: roots torn on all devices,
+ * records that only those have that are away. back: those of the opening before come back now, more often than not. */
+static void pick_cut(struct world *w, struct stage *s, const struct replay *r, bool back)
+{
+	s->fates = (enum fate_mode)rnd(w, FATE_MODES);
+	if (one_in(w, 2) && pending(r, CLASS_ROOT))
+		s->fates = FATES_ALL_TORN;
+	else if (one_in(w, 2) && pending(r, CLASS_RECORD))
+		s->fates = FATES_UNSEEN;
+	s->missing = back && one_in(w, 2) ? 0 : pick_missing(w);
+	for (unsigned int i = 0; i < 4 && s->fates == FATES_UNSEEN && !s->missing; i++)
+		s->missing = pick_missing(w);
+	replay_cut(r, &s->cut, s->fates, s->missing, world_unit(w), &w->rng);
+}
+
 static void count_pending(struct world *w, const struct replay *r)
 {
 	static const uint8_t of[CLASSES] = {[CLASS_SUPERBLOCK] = C_SUPERBLOCK,
@@ -145,33 +210,32 @@ static void count_pending(struct world *w, const struct replay *r)
 /*
  * A recovery that was cut while it raised the epoch leaves some devices with an epoch of its own. If they are away for the next recovery,
  * which takes the same number, they come back as if another owner had used them: the pool asks to be opened without them. So it is,
- * as long as that is not more than may be lost.
+ * as long as that is not more than may be lost. Nothing else is a reason to refuse.
  */
 static bool start_card(struct explorer *x)
 {
 	struct stage *s = &x->st[x->depth];
 	struct world *w = x->w;
-	bool may_refuse = true;
+	uint64_t back = x->depth ? s[-1].missing & ~s->missing : 0;
 
 	for (;;) {
 		journal_clear(&s->j);
 		image_reset(&s->view, &s->cut);
 		w->depth = x->depth;
 		w->missing = s->missing;
-		if (card_up(w, &x->card, &s->view, &s->j, s->missing, false, may_refuse) == 0)
+		if (card_up(w, &x->card, &s->view, &s->j, s->missing, false, back != 0) == 0)
 			return true;
 		w->t->refused++;
-		if (!x->depth)
-			return false;
-		s->missing |= x->st[x->depth - 1].missing;
+		s->missing |= back;
+		back = 0;
 		if (popcount(s->missing | w->thin | w->empties) > w->m)
 			return false;
-		may_refuse = false;
 	}
 }
 
-static const char *const fate_names[FATE_MODES] = {
-	"all of it there", "nothing there", "any of it there", "torn", "by device"};
+static const char *const fate_names[FATE_MODES] = {"all of it there", "nothing there",
+	"any of it there", "torn", "torn everywhere", "by device",
+	"on devices that are away alone"};
 
 static bool is_quiet(void *arg)
 {
@@ -230,20 +294,19 @@ static void nested(struct explorer *x)
 	struct world *w = x->w;
 	struct replay r;
 
-	if (one_in(w, 2))
+	/* What nobody saw is at its worst when this recovery does not get to its verdict. */
+	if (s->fates == FATES_UNSEEN ? !one_in(w, 4) : one_in(w, 2))
 		next->cut_at = rnd(w, s->opened + 1);
 	else
 		next->cut_at = s->opened + rnd(w, s->end - s->opened + 1);
-	next->missing = pick_missing(w);
 	image_reset(&next->cut, &s->cut);
 	replay_begin(&r, &s->j, &next->cut, w->volatile_cache);
 	while (r.at < next->cut_at)
 		replay_step(&r);
 	count_pending(w, &r);
 	w->t->kinds[next->cut_at < s->opened ? C_RECOVERY : C_AFTER]++;
+	pick_cut(w, next, &r, s->fates == FATES_UNSEEN);
 	w->t->kinds[C_DEV_RETURN] += (s->missing & ~next->missing) != 0;
-	next->fates = (enum fate_mode)rnd(w, FATE_MODES);
-	replay_cut(&r, &next->cut, next->fates, world_unit(w), &w->rng);
 	replay_end(&r);
 	x->depth++;
 	if (recover(x) && x->depth + 1 < DEPTH_MAX && one_in(w, 2))
@@ -260,18 +323,24 @@ static void state(struct explorer *x)
 	w->roams = w->roamed;
 	w->empties = w->emptied;
 	s->cut_at = x->main.at;
-	s->fates = (enum fate_mode)rnd(w, FATE_MODES);
 	image_reset(&s->cut, &w->base);
 	count_pending(w, &x->main);
-	replay_cut(&x->main, &s->cut, s->fates, world_unit(w), &w->rng);
-	s->missing = pick_missing(w);
+	pick_cut(w, s, &x->main, false);
 	for (unsigned int c = 0; c < COUNTERS; c++)
 		w->t->kinds[c] += w->in_flight[c] != 0;
 	w->t->kinds[C_DEGRADED] += w->lost != 0;
 	w->t->kinds[C_DEV_RETURN] += (w->lost & ~s->missing) != 0;
 	recover(x);
-	for (uint64_t n = rnd(w, 3); n; n--)
+	for (uint64_t n = rnd(w, 3) + (s->fates == FATES_UNSEEN); n; n--)
 		nested(x);
+}
+
+/* While the mover appends, or no device has a new root for certain: rare, so that these entries are chosen more often. */
+static uint64_t weight(const struct world *w, const struct replay *r)
+{
+	if (pending(r, CLASS_ROOT) >= w->ndevs - w->m)
+		return ROOT_WEIGHT;
+	return pending(r, CLASS_MOVED) ? MOVER_WEIGHT : 1;
 }
 
 void explore(struct world *w, uint64_t states, bool every, uint64_t enough)
@@ -290,7 +359,8 @@ void explore(struct world *w, uint64_t states, bool every, uint64_t enough)
 	ledger_begin(w);
 	replay_begin(&x->main, &w->j, &w->base, w->volatile_cache);
 	for (;;) {
-		if (x->main.at >= w->first_cut && (every || rnd(w, span) < states) &&
+		if (x->main.at >= w->first_cut &&
+			(every || rnd(w, span) < states * weight(w, &x->main)) &&
 			w->t->states < enough)
 			state(x);
 		if (x->main.at == w->j.n)

@@ -24,7 +24,7 @@
 #define U(x) ((unsigned long long)(x))
 
 /* States of one world, without those inside of recoveries. In long runs some worlds are cut at every entry of their journal. */
-#define WORLD_STATES 60u
+#define WORLD_STATES 30u
 #define EVERY_WORLD  16u
 #define LONG_STATES  20000u
 #define JOBS_MAX     64u
@@ -94,7 +94,7 @@ void fail(struct world *w, const char *fmt, ...)
 	exit(1);
 }
 
-/* An assertion of the stack: only to say where. */
+/* An assertion of the stack, or worse: only to say where. */
 static void aborted(int sig)
 {
 	if (current)
@@ -127,7 +127,7 @@ static void world_begin(struct world *w, uint64_t seed, uint64_t number)
 		.scheme = {(uint8_t)w->k, (uint8_t)w->m},
 		.segment_bytes = POOL_SEGMENT_MIN,
 		.on_degraded = one_in(w, 2) ? POOL_DEGRADED_REFUSE : POOL_DEGRADED_ALLOW};
-	w->buf = malloc((size_t)VOL_BLOCKS * 4096);
+	w->buf = malloc((size_t)STILL_BLOCKS * 4096);
 	if (!w->buf || image_open(&w->ran, NULL, w->ndevs, w->dev_bytes) < 0 ||
 		image_open(&w->base, NULL, w->ndevs, w->dev_bytes) < 0)
 		fail(w, "no memory");
@@ -275,6 +275,7 @@ static bool report(const struct totals *t)
 
 int main(void)
 {
+	static const int fatal[] = {SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGILL};
 	uint64_t seed = env("SEED", 1), states = env("STATES", 2500);
 	uint64_t jobs = env("JOBS", (uint64_t)MAX(1, sysconf(_SC_NPROCESSORS_ONLN)));
 	const char *only = getenv("WORLD");
@@ -283,7 +284,8 @@ int main(void)
 
 	log_init("crash", LOG_LEVEL_ERROR);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	signal(SIGABRT, aborted);
+	for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
+		signal(fatal[i], aborted);
 	jobs = MIN(MAX(jobs, 1u), JOBS_MAX);
 	printf("# SEED=%llu STATES=%llu JOBS=%llu\n", U(seed), U(states), U(jobs));
 	if (only)

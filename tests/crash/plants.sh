@@ -83,7 +83,7 @@ plant fua_not_flushed dpu/volume/write.c 's/if ((op->need_flush || op->fua)/if (
 plant records_not_durable dpu/volume/rec.c 's/fua |= it->fua;/fua |= false;/'
 plant zero_state_not_logged dpu/volume/trim.c 's/op->rec.fua = op->fua;/&\n\top->rec.rec.type = 99;/'
 plant tombstone_forgotten dpu/volume/volume.c 's/rec_volume(&it.rec, v->id, version, cfg, deleted);/rec_volume(\&it.rec, v->id, version, cfg, false);/'
-plant repair_over_a_write_in_flight dpu/volume/op.c 's/first, n, op->kind != OP_READ);/first, n, op->kind != OP_READ \&\& op->kind != OP_REPAIR);/'
+plant repair_over_a_write_in_flight dpu/volume/op.c 's/^\top->locked = true;/\tif (op->kind == OP_REPAIR)\n\t\treturn GO;\n&/'
 # ---- recovery
 plant trims_forgotten dpu/volume/recover_scan.c 's/if (z->seq <= seqs\[x % MAP_PAGE_BLOCKS\])/if (true)/'
 plant oldest_wins dpu/volume/recover_scan.c 's/if (seq < seqs\[i\] ||/if ((seqs[i] \&\& seq > seqs[i]) ||/'

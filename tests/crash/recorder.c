@@ -330,6 +330,18 @@ void replay_step(struct replay *r)
 		settle(r);
 }
 
+/* Those units of it whose bits are set: of everything that is torn at the same moment. */
+static void write_masked(struct image *to, const struct event *e, uint32_t unit, uint64_t mask)
+{
+	for (uint64_t at = 0, i = 0; at < e->len; i++) {
+		uint64_t n = MIN(unit - (e->off + at) % unit, e->len - at);
+
+		if (mask >> i % 64 & 1)
+			image_write(to, e->dev, e->off + at, e->data ? e->data + at : NULL, n);
+		at += n;
+	}
+}
+
 static void write_torn(struct image *to, const struct event *e, uint32_t unit, uint64_t *rng)
 {
 	uint64_t prefix = next_random(rng) % 2 ? next_random(rng) % (e->len / unit + 1) : 0;
@@ -343,19 +355,38 @@ static void write_torn(struct image *to, const struct event *e, uint32_t unit, u
 	}
 }
 
-void replay_cut(
-	const struct replay *r, struct image *to, enum fate_mode mode, uint32_t unit, uint64_t *rng)
+static bool is_kept(enum fate_mode mode, bool dev_keeps, uint64_t *rng)
 {
-	uint64_t devs = next_random(rng);
+	switch (mode) {
+	case FATES_ALL:
+		return true;
+	case FATES_BY_DEV:
+	case FATES_UNSEEN:
+		return dev_keeps;
+	case FATES_RANDOM:
+	case FATES_TORN:
+		return next_random(rng) % 2;
+	default:
+		return false;
+	}
+}
 
+void replay_cut(const struct replay *r, struct image *to, enum fate_mode mode, uint64_t unseen,
+	uint32_t unit, uint64_t *rng)
+{
+	uint64_t devs = next_random(rng); /* or units */
+
+	if (mode == FATES_UNSEEN)
+		devs = unseen;
+	if (mode == FATES_ALL_TORN) /* of the first two units there is one of each */
+		devs = (devs & ~2ull) | (~devs & 1) << 1;
 	for (size_t i = 0; i < r->npend; i++) {
 		const struct event *e = &r->j->ev[r->pend[i].ev];
-		bool kept = r->pend[i].durable || mode == FATES_ALL ||
-			    (mode == FATES_BY_DEV && devs >> e->dev & 1) ||
-			    (mode >= FATES_RANDOM && mode <= FATES_TORN && next_random(rng) % 2);
 
-		if (kept)
+		if (r->pend[i].durable || is_kept(mode, devs >> e->dev & 1, rng))
 			image_write(to, e->dev, e->off, e->data, e->len);
+		else if (mode == FATES_ALL_TORN)
+			write_masked(to, e, unit, devs);
 		else if (mode == FATES_TORN && next_random(rng) % 2)
 			write_torn(to, e, unit, rng);
 	}

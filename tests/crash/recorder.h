@@ -92,10 +92,19 @@ void replay_begin(
 void replay_step(struct replay *r);
 void replay_end(struct replay *r);
 
-enum fate_mode { FATES_ALL, FATES_NONE, FATES_RANDOM, FATES_TORN, FATES_BY_DEV, FATE_MODES };
-/* Adds what the power cut left of the rest to `to`: base, or a layer on it. Torn at multiples of `unit`. */
-void replay_cut(const struct replay *r, struct image *to, enum fate_mode mode, uint32_t unit,
-	uint64_t *rng);
+enum fate_mode {
+	FATES_ALL,
+	FATES_NONE,
+	FATES_RANDOM,
+	FATES_TORN, /* each there, torn or not there */
+	FATES_ALL_TORN, /* each in part, all of them at the same places */
+	FATES_BY_DEV, /* all of some devices, nothing of the others */
+	FATES_UNSEEN, /* the same, where those that have it are away at the next opening, and come back after it */
+	FATE_MODES
+};
+/* Adds what the power cut left of the rest to `to`: base, or a layer on it. Torn at multiples of `unit`. unseen: devices, for that mode. */
+void replay_cut(const struct replay *r, struct image *to, enum fate_mode mode, uint64_t unseen,
+	uint32_t unit, uint64_t *rng);
 
 uint64_t next_random(uint64_t *rng);
 

@@ -11,6 +11,10 @@
 #define FLIGHT        8u
 #define OPS_UNFLUSHED (CANDS_MAX - FLIGHT - 3u) /* of a volume; more would not fit the ledger */
 #define STREAMS       2u
+#define NO_VOLUME     UINT32_MAX
+#define STILL_ONE_IN \
+	3u /* worlds that have one; all of those where a device writes 512 bytes atomically */
+#define STILL_CKPT 10u /* steps there from one checkpoint to the next, besides those of the mix */
 
 const char *const profile_names[PROFILES] = {
 	"random", "sequential", "overlapping", "trims", "policy flips", "fill", "devices"};
@@ -30,12 +34,14 @@ struct work {
 	struct world *w;
 	struct card card;
 	struct volume *v[VOLS_EVER];
-	uint8_t last[VOLS_EVER][VOL_BLOCKS]; /* outcome + 1 of the last write to a block; 0: none */
+	uint8_t last[VOLS_EVER]
+		    [STILL_BLOCKS]; /* outcome + 1 of the last write to a block; 0: none */
 	unsigned int policy[VOLS_EVER]; /* what the table says now */
 	unsigned int unflushed[VOLS_EVER];
 	uint64_t next[VOLS_EVER][STREAMS]; /* sequential: where it goes on */
 	struct wreq rq[FLIGHT];
 	unsigned int flying;
+	uint32_t still; /* the volume that is left alone; NO_VOLUME: there is none */
 	uint32_t vers;
 	uint64_t lost, thin, ever_lost; /* devices, as in the ledger */
 	uint64_t lost_ns; /* when the last one went */
@@ -206,6 +212,23 @@ static void pick_range(struct work *wk, struct wop *o)
 	o->n = o->len_bytes / SECTOR;
 }
 
+static void submit_write(struct work *wk, struct wreq *q, struct wop *o)
+{
+	const struct lvol *v = &wk->w->vols[o->vol];
+
+	o->ver = ++wk->vers;
+	for (uint64_t b = o->off_bytes / 4096; b <= (o->off_bytes + o->len_bytes - 1) / 4096; b++) {
+		uint8_t *last = &wk->last[o->vol][b];
+
+		o->flip |= *last && *last != o->outcome + 1;
+		*last = (uint8_t)(o->outcome + 1);
+	}
+	for (uint64_t i = 0; i < o->n; i++)
+		sector_fill(q->buf + i * SECTOR, v->ref.salt, o->first + i, o->ver);
+	wk->unflushed[o->vol]++;
+	submit(wk, q, o, true);
+}
+
 static void start_write(struct work *wk, struct wreq *q, struct wop *o)
 {
 	struct world *w = wk->w;
@@ -221,17 +244,7 @@ static void start_write(struct work *wk, struct wreq *q, struct wop *o)
 		o->outcome = IO_PLAIN;
 	if (one_in(w, 8))
 		o->flags |= IO_FUA;
-	o->ver = ++wk->vers;
-	for (uint64_t b = o->off_bytes / 4096; b <= (o->off_bytes + o->len_bytes - 1) / 4096; b++) {
-		uint8_t *last = &wk->last[o->vol][b];
-
-		o->flip |= *last && *last != o->outcome + 1;
-		*last = (uint8_t)(o->outcome + 1);
-	}
-	for (uint64_t i = 0; i < o->n; i++)
-		sector_fill(q->buf + i * SECTOR, v->ref.salt, o->first + i, o->ver);
-	wk->unflushed[o->vol]++;
-	submit(wk, q, o, true);
+	submit_write(wk, q, o);
 }
 
 static void start_zero(struct work *wk, struct wreq *q, struct wop *o)
@@ -303,22 +316,14 @@ static bool refused(struct work *wk, int rc, const char *what, const struct err 
 	return true;
 }
 
-static void create(struct work *wk)
+static void create_as(struct work *wk, struct volume_cfg c)
 {
 	struct world *w = wk->w;
 	uint32_t id = w->nvols;
 	struct lvol *l = &w->vols[id];
-	struct volume_cfg c = {.size_bytes = (16 + rnd(w, VOL_BLOCKS - 36)) * 4096};
 	struct err e = {0};
 
 	snprintf(c.name, sizeof(c.name), "vol%u", id);
-	c.layout = one_in(w, 3) ? VOLUME_FRAGMENTS : VOLUME_COPY;
-	c.block_bytes = w->atomic < 4096 || one_in(w, 3) ? 512 : 4096;
-	c.data_dev = pick_dev(wk, POOL_DEV_NONE);
-	c.intermediate_dev = one_in(w, 4) ? POOL_DEV_NONE : pick_dev(wk, c.data_dev);
-	c.scheme = w->pool_cfg.scheme;
-	if (one_in(w, 3))
-		c.scheme.k = (uint8_t)(1 + rnd(w, w->k));
 	l->cfg = c;
 	l->area_devs = 1ull << c.data_dev;
 	if (c.intermediate_dev != POOL_DEV_NONE)
@@ -332,6 +337,50 @@ static void create(struct work *wk)
 		return;
 	}
 	journal_user(&w->j, USER_CREATED, id);
+}
+
+static void create(struct work *wk)
+{
+	struct world *w = wk->w;
+	struct volume_cfg c = {.size_bytes = (16 + rnd(w, VOL_BLOCKS - 36)) * 4096};
+
+	c.layout = one_in(w, 3) ? VOLUME_FRAGMENTS : VOLUME_COPY;
+	c.block_bytes = w->atomic < 4096 || one_in(w, 3) ? 512 : 4096;
+	c.data_dev = pick_dev(wk, POOL_DEV_NONE);
+	c.intermediate_dev = one_in(w, 4) ? POOL_DEV_NONE : pick_dev(wk, c.data_dev);
+	c.scheme = w->pool_cfg.scheme;
+	if (one_in(w, 3))
+		c.scheme.k = (uint8_t)(1 + rnd(w, w->k));
+	create_as(wk, c);
+}
+
+/*
+ * Written once, a stripe for each block, and then the mover's at most. A checkpoint's base has all of it, the parts that follow nothing: chains get
+ * long, and their roots longer than what a device writes atomically.
+ */
+static void create_still(struct work *wk)
+{
+	struct world *w = wk->w;
+
+	wk->still = w->nvols;
+	create_as(wk, (struct volume_cfg){.size_bytes = STILL_BLOCKS * 4096,
+			      .layout = VOLUME_FRAGMENTS,
+			      .block_bytes = w->atomic < 4096 ? 512 : 4096,
+			      .data_dev = pick_dev(wk, POOL_DEV_NONE),
+			      .intermediate_dev = POOL_DEV_NONE,
+			      .scheme = w->pool_cfg.scheme});
+	for (uint64_t b = 0; b < STILL_BLOCKS && wk->v[wk->still]; b++) {
+		submit_write(wk, &wk->rq[0],
+			&(struct wop){.op = IO_WRITE,
+				.vol = wk->still,
+				.outcome = IO_PROTECT,
+				.off_bytes = b * 4096,
+				.len_bytes = 4096,
+				.first = b * SEC_PER_4K,
+				.n = SEC_PER_4K});
+		drain(wk);
+	}
+	flush_all(wk);
 }
 
 static void delete (struct work *wk, uint32_t id)
@@ -386,6 +435,8 @@ static void change_volumes(struct work *wk)
 	struct world *w = wk->w;
 	uint32_t id = (uint32_t)rnd(w, w->nvols);
 
+	if (id == wk->still)
+		return;
 	if (wk->v[id] && one_in(w, 3))
 		grow(wk, id);
 	else if (wk->v[id] && one_in(w, 4))
@@ -477,7 +528,7 @@ static void request(struct work *wk, uint64_t what, const struct mix *mix)
 	struct wreq *q = req_get(wk);
 	struct wop o = {.op = IO_WRITE, .vol = (uint32_t)rnd(w, w->nvols)};
 
-	if (!q || !wk->v[o.vol])
+	if (!q || !wk->v[o.vol] || o.vol == wk->still)
 		return;
 	if (wk->unflushed[o.vol] >= OPS_UNFLUSHED) {
 		drain(wk);
@@ -504,6 +555,8 @@ static void step(struct work *wk)
 	const struct mix *mix = &mixes[w->profile];
 	uint64_t what = rnd(w, 100);
 
+	if (wk->still != NO_VOLUME && one_in(w, STILL_CKPT))
+		card_checkpoint(w, &wk->card);
 	if (what < mix->volumes) {
 		change_volumes(wk);
 	} else if ((what -= mix->volumes) < mix->policy) {
@@ -529,10 +582,12 @@ void work_run(struct world *w)
 	const struct mix *mix = &mixes[w->profile];
 	struct work *wk = &work;
 
-	*wk = (struct work){.w = w};
+	*wk = (struct work){.w = w, .still = NO_VOLUME};
 	card_up(w, &wk->card, &w->ran, &w->j, 0, true, false);
 	card_mover_up(w, &wk->card);
 	w->first_cut = w->j.n;
+	if (one_in(w, STILL_ONE_IN) || world_unit(w) < 4096)
+		create_still(wk);
 	for (uint64_t i = 0, n = 1 + rnd(w, 2); i < n; i++)
 		create(wk);
 	for (uint64_t i = 0, n = mix->steps_min + rnd(w, mix->steps_more);

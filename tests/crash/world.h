@@ -24,8 +24,10 @@
 #define SIZES_MAX  32u
 #define VOL_BLOCKS 64u
 #define IO_BLOCKS  24u
-#define DEPTH_MAX  3u
-#define LATER_MAX  5u
+/* Of a volume that is written once, block by block, and left alone. */
+#define STILL_BLOCKS 128u
+#define DEPTH_MAX    3u
+#define LATER_MAX    5u
 
 /* What the journal says of the workload. */
 enum user_ev {
@@ -218,7 +220,7 @@ struct stage {
 	uint64_t missing;
 	uint32_t present; /* volumes that were there after the recovery */
 	uint64_t size_bytes[VOLS_EVER];
-	int64_t val[VOLS_EVER][VOL_BLOCKS * SEC_PER_4K];
+	int64_t val[VOLS_EVER][STILL_BLOCKS * SEC_PER_4K];
 	struct later later[LATER_MAX];
 	unsigned int nlater;
 };

@@ -172,21 +172,37 @@ bool ref_read(struct ref *r, uint64_t sector, uint32_t ver)
 	return false;
 }
 
+/*
+ * What k wrote is there: but how the block is kept may be another's, without redundancy. A later one had the same content, or was the unprotected write
+ * of a new block that left its record and not its data. Or k was protected, and one before it not: it goes to the log and to the data area side by
+ * side, and as long as it is not certain its bytes may be in the place of the other alone.
+ */
+static bool kept_unprotected(const struct sector *s, unsigned int from, unsigned int k)
+{
+	uint32_t ver = s->c[k].ver;
+
+	for (unsigned int j = from; j < s->n; j++) {
+		if (s->c[j].kind != CAND_UNPROTECTED)
+			continue;
+		if (j < k ? s->c[k].kind == CAND_PROTECTED : !ver || holds(&s->c[j], ver))
+			return true;
+	}
+	return false;
+}
+
 bool ref_recovered(struct ref *r, uint64_t sector, uint32_t ver, bool power)
 {
 	struct sector *s = &r->s[sector];
+	unsigned int from = power ? 0 : oldest(s);
 
-	for (unsigned int k = power ? 0 : oldest(s); k < s->n; k++) {
+	for (unsigned int k = from; k < s->n; k++) {
 		if (!holds(&s->c[k], ver))
 			continue;
-		/* The same content may come from more than one, and zeros also from an unprotected write of a new
-		 * block that left its record but not its data: keep the unprotected one's excuse. */
-		for (unsigned int j = k + 1; j < s->n; j++)
-			if ((holds(&s->c[j], ver) || !ver) && s->c[j].kind == CAND_UNPROTECTED)
-				s->c[k].kind = CAND_UNPROTECTED;
+		s->c[k].ver = ver;
+		s->c[k].alt = 0;
+		if (kept_unprotected(s, from, k))
+			s->c[k].kind = CAND_UNPROTECTED;
 		s->c[0] = s->c[k];
-		s->c[0].ver = ver;
-		s->c[0].alt = 0;
 		s->c[0].state = CAND_ACKED;
 		s->n = 1;
 		s->unseen = 0;

@@ -25,16 +25,22 @@ static void bed_close(struct bed *b)
 }
 
 /* A write of sectors [first, first + n); its version is 10 times its number. */
-static uint32_t begin(struct bed *b, uint64_t first, uint64_t n, bool waited)
+static uint32_t begin_kind(
+	struct bed *b, uint64_t first, uint64_t n, bool waited, enum cand_kind kind)
 {
 	struct cand c = {.id = ++b->id,
-		.ver = b->id * 10,
+		.ver = kind == CAND_ZERO ? 0 : b->id * 10,
 		.began = b->clock,
-		.kind = CAND_PROTECTED,
+		.kind = (uint8_t)kind,
 		.waited = waited};
 
 	ref_begin(&b->r, first, n, &c);
 	return b->id;
+}
+
+static uint32_t begin(struct bed *b, uint64_t first, uint64_t n, bool waited)
+{
+	return begin_kind(b, first, n, waited, CAND_PROTECTED);
 }
 
 static void end(struct bed *b, uint32_t id, bool ok)
@@ -181,6 +187,61 @@ static void a_flush_makes_an_order_certain_where_nothing_waited(void **state)
 	bed_close(b);
 }
 
+/* One whole block after the other: the numbers of what was written first and last. */
+static uint32_t over(struct bed *b, enum cand_kind first, bool flushed, enum cand_kind last)
+{
+	uint32_t id = begin_kind(b, 0, SEC_PER_4K, false, first);
+
+	end(b, id, true);
+	if (flushed)
+		ref_flushed(&b->r, 0, SEC_PER_4K, b->clock);
+	id = begin_kind(b, 0, SEC_PER_4K, false, last);
+	end(b, id, true);
+	return id;
+}
+
+static bool kept_unprotected(struct bed *b, uint32_t ver, bool power)
+{
+	bool unprotected;
+
+	assert_true(ref_recovered(&b->r, 0, ver, power));
+	unprotected = ref_unprotected(&b->r, 0);
+	bed_close(b);
+	return unprotected;
+}
+
+static void a_protected_write_over_an_unprotected_one_may_have_left_its_bytes_alone(void **state)
+{
+	struct bed *b = bed_open();
+	uint32_t last = over(b, CAND_UNPROTECTED, true, CAND_PROTECTED);
+
+	assert_true(kept_unprotected(b, last * 10, true));
+	/* No power was lost: what was acknowledged is in the log. */
+	b = bed_open();
+	last = over(b, CAND_UNPROTECTED, true, CAND_PROTECTED);
+	assert_false(kept_unprotected(b, last * 10, false));
+	/* It was flushed: the same. */
+	b = bed_open();
+	last = over(b, CAND_UNPROTECTED, false, CAND_PROTECTED);
+	ref_flushed(&b->r, 0, SEC_PER_4K, b->clock);
+	assert_false(kept_unprotected(b, last * 10, true));
+	b = bed_open();
+	last = over(b, CAND_PROTECTED, true, CAND_PROTECTED);
+	assert_false(kept_unprotected(b, last * 10, true));
+}
+
+static void zeros_over_an_unprotected_write_need_no_device(void **state)
+{
+	struct bed *b = bed_open();
+
+	over(b, CAND_UNPROTECTED, true, CAND_ZERO);
+	assert_false(kept_unprotected(b, 0, true));
+	/* The other way round the record may be there without the data. */
+	b = bed_open();
+	over(b, CAND_ZERO, true, CAND_UNPROTECTED);
+	assert_true(kept_unprotected(b, 0, true));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +254,9 @@ int main(void)
 		cmocka_unit_test(what_was_flushed_stays_but_for_requests_still_on_their_way),
 		cmocka_unit_test(two_that_are_flushed_stay_possible_however_often),
 		cmocka_unit_test(a_flush_makes_an_order_certain_where_nothing_waited),
+		cmocka_unit_test(
+			a_protected_write_over_an_unprotected_one_may_have_left_its_bytes_alone),
+		cmocka_unit_test(zeros_over_an_unprotected_write_need_no_device),
 	};
 
 	return cmocka_run_group_tests_name("order", tests, NULL, NULL);
