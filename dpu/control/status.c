@@ -328,10 +328,13 @@ static void fill_vm(
 	const struct policy_vm *pv = tables_doc_policy_vm(card->doc, v->vm);
 	struct pipeline_vm_stats ps;
 	struct nvme_tcp_vm_stats ts;
+	const Parapet__Vm *vm = tables_doc_vm(card->doc, v->vm);
 
 	s->vm = v->vm;
 	s->name = call_str(c, v->name);
-	s->access = call_str(c, v->access_text);
+	s->access = v->vvm && vm ? call_fmt(c, "%s%svhost %s", v->access_text,
+					   v->access_text[0] ? ", " : "", vm->vhost)
+				 : call_str(c, v->access_text);
 	s->nqn = call_str(c, v->nqn);
 	if (pv) {
 		s->has_mode = true;

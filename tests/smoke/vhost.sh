@@ -71,6 +71,7 @@ t "memory is added while it runs" drive 2 hot-add
 t "the other way in sees what was written" drive 1 write --size 4M --seed 5
 n1=$(disk 1 .nsid)
 t "... over NVMe/TCP" io verify web1 1 --nsid "$n1" --seed 5 --size 4M
+is "$(j '.items[0].card.vms[0].access' status)" "socket 127.0.0.1:$((tcp + 1)), vhost $dir/v" "the status says both ways in"
 p vm attach-xml web1 --json >"$dir/attach"
 is "$(jq -r '.devices[0].socket' "$dir/attach")" "$dir/v/web1.1.sock" "attach-xml names the socket"
 like "$(p vm attach-xml web1)" "vhostuser.*web1.1.sock.*reconnect.*vhost-user-blk-pci" "... in libvirt's words and in QEMU's"

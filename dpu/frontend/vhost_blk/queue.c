@@ -19,8 +19,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define BURST         64u /* requests of one queue in one round */
-#define TELL_AGAIN_NS 10000000000ull /* a VM that breaks its ring again and again fills no log */
+#define BURST 64u /* requests of one queue in one round */
 
 /* ---- either kind of ring ------------------------------------------------------------------------------------------- */
 
@@ -99,7 +98,7 @@ void vb_queue_fault(struct vb_queue *q, enum vb_fault f)
 	q->fault = true;
 	d->faults++;
 	d->vm->stats.faults++;
-	if (!d->fault && (!d->told_ns || now - d->told_ns >= TELL_AGAIN_NS)) {
+	if (!d->fault && (!d->told_ns || now - d->told_ns >= VB_TELL_AGAIN_NS)) {
 		d->told_ns = now;
 		vb_event(d, VHOST_BLK_RING_BROKEN,
 			"queue %u: its ring is broken (%s); the disk stops until the driver resets "

@@ -337,9 +337,16 @@ void vhost_blk_vm_stats(const struct vhost_blk_vm *vm, struct vhost_blk_vm_stats
 
 void vb_disk_connected(struct vb_disk *d)
 {
+	uint64_t now = shard_now_ns(d->vm->vb->sh);
+
 	d->connected = true;
 	d->connections++;
 	d->vm->stats.connections++;
+	/* Whoever comes and goes every second is not told of every second. */
+	d->link_told = !d->link_told_ns || now - d->link_told_ns >= VB_TELL_AGAIN_NS;
+	if (!d->link_told)
+		return;
+	d->link_told_ns = now;
 	vb_event(d, VHOST_BLK_CONNECTED, "%s", d->path);
 }
 
@@ -350,7 +357,8 @@ void vb_disk_disconnected(struct vb_disk *d)
 	d->connected = false;
 	d->features = 0;
 	d->mem.n = 0;
-	vb_event(d, VHOST_BLK_DISCONNECTED, "%s", d->path);
+	if (d->link_told)
+		vb_event(d, VHOST_BLK_DISCONNECTED, "%s", d->path);
 }
 
 void vb_disk_set_features(struct vb_disk *d, uint64_t features)
@@ -368,10 +376,10 @@ int vb_disk_set_memory(struct vb_disk *d, const struct vb_mem *mem)
 
 		d->refused_maps++;
 		d->vm->stats.refused_maps++;
-		/* Whoever reconnects every second is not told of every second. */
-		if (!d->told_ns || now - d->told_ns >= 10000000000ull)
+		if (!d->told_ns || now - d->told_ns >= VB_TELL_AGAIN_NS) {
+			d->told_ns = now;
 			vb_event(d, VHOST_BLK_MEMORY_REFUSED, "its memory is refused: %s", why);
-		d->told_ns = now;
+		}
 		return -EPERM;
 	}
 	d->mem = *mem;

@@ -13,6 +13,7 @@
 #define VB_DATA_BYTES_MAX    (32u << 20) /* of a read or write */
 #define VB_SIZE_MAX          (256u << 10) /* of a segment, as the driver is told */
 #define VB_SECTOR            512u
+#define VB_TELL_AGAIN_NS     10000000000ull /* a VM that does the same again and again fills no log */
 
 /* ---- the seam -------------------------------------------------------------------------------------------------- */
 
@@ -126,6 +127,8 @@ struct vb_disk {
 	uint32_t in_flight;
 	enum vb_fault fault;
 	bool connected, closing;
+	bool link_told; /* the operator heard of the connection */
+	uint64_t link_told_ns;
 	uint64_t told_ns; /* when the operator heard of a fault last */
 	uint64_t requests, faults, refused_maps, connections, resumed, kicks, interrupts;
 };
