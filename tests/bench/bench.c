@@ -28,6 +28,7 @@ static const struct {
 	{"hung.", bench_hung},
 	{"file.", bench_file},
 	{"nvmf.tcp.", bench_nvmf_tcp},
+	{"nvmf.rdma.", bench_nvmf_rdma},
 };
 
 bool bench_wanted(const char *name)

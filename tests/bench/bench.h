@@ -39,6 +39,7 @@ void bench_amplification(void);
 void bench_index(void);
 void bench_hung(void);
 void bench_nvmf_tcp(void);
+void bench_nvmf_rdma(void);
 void bench_file(void);
 void bench_read(void);
 void bench_mover(void);

@@ -1,6 +1,7 @@
 # The performance table: one program for everything inside the card, a script for the network.
 BENCH_SRC := $(wildcard tests/bench/*.c)
-$(BIN)/parapet-bench: $(BENCH_SRC:%.c=$(O)/%.o) $(O)/tests/faults/load.o $(LIBDPU) $(LIBCOMMON)
+RDMA_TWIN := $(patsubst %.c,$(O)/%.o,$(wildcard tests/unit/rdma_twin*.c))
+$(BIN)/parapet-bench: $(BENCH_SRC:%.c=$(O)/%.o) $(O)/tests/faults/load.o $(RDMA_TWIN) $(LIBDPU) $(LIBCOMMON)
 	$(link) -Wl,--wrap=crc32c $^ $(DPU_LIBS) $(COMMON_LIBS) $(LDLIBS)
 
 TEST_PROGS += $(BIN)/parapet-bench
