@@ -182,6 +182,16 @@ static void check_status(struct rq *q)
 			(unsigned long long)q->first, (unsigned long long)q->n, io_status_name(st));
 }
 
+/* Who waits for room lets others pass: all that were in flight at that time may take effect in another order. */
+static void note_waits(struct rq *q)
+{
+	struct store_stats st;
+
+	store_stats(q->l->store, &st);
+	if (q->some_waited || st.room_waits != q->room_waits)
+		ref_waited(&q->vol->ref, q->first, q->n, q->id);
+}
+
 static void rq_done(struct io_req *req)
 {
 	struct rq *q = container_of(req, struct rq, req);
@@ -210,6 +220,7 @@ static void rq_done(struct io_req *req)
 		break;
 	default:
 		check_status(q);
+		note_waits(q);
 		ref_end(&q->vol->ref, q->first, q->n, q->id, ok, ++l->clock);
 		if (ok && req->flags & IO_FUA)
 			ref_flushed(&q->vol->ref, q->first, q->n, l->clock);
@@ -265,12 +276,16 @@ static void fill(struct rq *q, uint32_t ver)
 /* Returns false when the stack is full and nothing has happened. */
 static bool send(struct life *l, struct rq *q)
 {
+	struct store_stats st;
 	int rc;
 
 	q->busy = true;
 	q->req.vol = q->vol->v;
 	q->req.vm = 1 + (uint32_t)(q->vol - l->vols) / 2;
 	q->req.done_fn = rq_done;
+	store_stats(l->store, &st);
+	q->room_waits = st.room_waits;
+	q->some_waited = st.room_waiting != 0;
 	q->armed = l->armed;
 	q->n_rules = l->n_rules;
 	rc = volume_submit(q->vol->v, &q->req);
@@ -338,7 +353,8 @@ static void keep_order(struct life *l, const struct rq *q)
 
 static void start_write(struct life *l, struct rq *q)
 {
-	struct cand c = {.state = CAND_FLYING, .kind = CAND_PROTECTED};
+	struct cand c = {
+		.state = CAND_FLYING, .kind = CAND_PROTECTED, .began = l->clock, .undecided = true};
 
 	q->req.outcome = IO_PROTECT;
 	if (!l->protected_only && one_in(l, 2))
@@ -372,7 +388,7 @@ static void start_write(struct life *l, struct rq *q)
 
 static void start_zero(struct life *l, struct rq *q)
 {
-	struct cand c = {.state = CAND_FLYING};
+	struct cand c = {.state = CAND_FLYING, .began = l->clock, .undecided = true};
 	uint64_t end = q->req.off_bytes + q->req.len_bytes;
 
 	q->req.op = one_in(l, 2) ? IO_TRIM : IO_WRITE_ZEROES;

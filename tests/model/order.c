@@ -49,8 +49,7 @@ static bool collect(struct order *o)
 	return true;
 }
 
-/* x must take effect before y whatever a block shows. */
-static bool precedes(const struct cand *x, const struct cand *y)
+bool cand_precedes(const struct cand *x, const struct cand *y)
 {
 	if (x->waited || y->waited)
 		return x->acked_at && x->acked_at <= y->began;
@@ -62,7 +61,7 @@ static bool must_have_happened(const struct order *o, unsigned int x, uint64_t c
 	if (o->ops[x].c.state == CAND_FAILED)
 		return false;
 	for (unsigned int y = 0; y < o->n; y++)
-		if (chain >> y & 1 && y != x && precedes(&o->ops[x].c, &o->ops[y].c))
+		if (chain >> y & 1 && y != x && cand_precedes(&o->ops[x].c, &o->ops[y].c))
 			return true;
 	return false;
 }
@@ -112,7 +111,7 @@ static bool followers(const struct order *o, unsigned int x, uint64_t chain, uin
 			return false;
 	}
 	for (unsigned int y = 0; y < o->n; y++)
-		if (chain >> y & 1 && y != x && precedes(&op->c, &o->ops[y].c))
+		if (chain >> y & 1 && y != x && cand_precedes(&op->c, &o->ops[y].c))
 			*after |= 1ull << y;
 	return true;
 }

@@ -86,7 +86,15 @@ void ref_end(struct ref *r, uint64_t first, uint64_t n, uint32_t id, bool acked,
 			if (r->s[i].c[k].id == id) {
 				r->s[i].c[k].state = acked ? CAND_ACKED : CAND_FAILED;
 				r->s[i].c[k].acked_at = clock;
+				r->s[i].c[k].undecided = false;
 			}
+}
+
+void ref_waited(struct ref *r, uint64_t first, uint64_t n, uint32_t id)
+{
+	for (uint64_t i = first; i < first + n; i++)
+		for (unsigned int k = 0; k < r->s[i].n; k++)
+			r->s[i].c[k].waited |= r->s[i].c[k].id == id;
 }
 
 /* The newest that this flush has made certain; 0: none but the floor. What is only kept because it may follow the floor was submitted before it. */
@@ -102,7 +110,7 @@ static unsigned int newest_flushed(const struct sector *s, uint32_t clock)
 /* Submitted before the new floor, but perhaps later in its effect. */
 static bool may_follow(const struct cand *c, const struct cand *floor)
 {
-	return c->waited && (!c->acked_at || c->acked_at > floor->began);
+	return c->undecided || (c->waited && (!c->acked_at || c->acked_at > floor->began));
 }
 
 static void floor_set(struct sector *s, unsigned int k)
@@ -137,12 +145,23 @@ static unsigned int last_acked(const struct sector *s)
 	return k;
 }
 
-/* The oldest value that may be there when no power is lost. */
+/* Something acknowledged came after it for certain, and no power was lost since. */
+static bool is_superseded(const struct sector *s, unsigned int k)
+{
+	for (unsigned int j = s->unseen; j < s->n; j++)
+		if (j != k && s->c[j].state == CAND_ACKED && cand_precedes(&s->c[k], &s->c[j]))
+			return true;
+	return false;
+}
+
+/* The first that may be there when no power is lost. */
 static unsigned int oldest(const struct sector *s)
 {
-	unsigned int k = last_acked(s);
+	unsigned int k = 0;
 
-	return k < s->unseen ? 0 : k;
+	while (k + 1u < s->n && is_superseded(s, k))
+		k++;
+	return k;
 }
 
 void ref_unseen(struct ref *r, uint64_t first, uint64_t n)
@@ -161,7 +180,7 @@ bool ref_read(struct ref *r, uint64_t sector, uint32_t ver)
 	struct sector *s = &r->s[sector];
 
 	for (unsigned int k = oldest(s); k < s->n; k++) {
-		if (!holds(&s->c[k], ver))
+		if (!holds(&s->c[k], ver) || is_superseded(s, k))
 			continue;
 		if (s->c[k].state == CAND_ACKED) {
 			s->c[k].ver = ver;
@@ -196,7 +215,7 @@ bool ref_recovered(struct ref *r, uint64_t sector, uint32_t ver, bool power)
 	unsigned int from = power ? 0 : oldest(s);
 
 	for (unsigned int k = from; k < s->n; k++) {
-		if (!holds(&s->c[k], ver))
+		if (!holds(&s->c[k], ver) || (!power && is_superseded(s, k)))
 			continue;
 		s->c[k].ver = ver;
 		s->c[k].alt = 0;

@@ -30,6 +30,7 @@ struct cand {
 	uint32_t began, acked_at; /* 0: not acknowledged */
 	uint8_t kind, state;
 	bool waited; /* while it was in flight something waited for room: others may have passed it, and it others */
+	bool undecided; /* still in flight, and nobody knows yet whether something will wait */
 };
 
 struct sector {
@@ -55,6 +56,10 @@ int64_t sector_version(const uint8_t *p, uint32_t salt, uint64_t sector);
 bool ref_full(const struct ref *r, uint64_t first, uint64_t n); /* no room for one more */
 void ref_begin(struct ref *r, uint64_t first, uint64_t n, const struct cand *c);
 void ref_end(struct ref *r, uint64_t first, uint64_t n, uint32_t id, bool acked, uint32_t clock);
+/* While it was in flight something waited for room. */
+void ref_waited(struct ref *r, uint64_t first, uint64_t n, uint32_t id);
+/* x takes effect before y whatever is seen (order.c). */
+bool cand_precedes(const struct cand *x, const struct cand *y);
 /* A flush that began at `clock` has succeeded: what was acknowledged before is certain. */
 void ref_flushed(struct ref *r, uint64_t first, uint64_t n, uint32_t clock);
 

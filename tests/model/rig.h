@@ -37,6 +37,8 @@ struct rq {
 	uint64_t first, n; /* sectors whose value changes, or is read */
 	uint32_t id, ver, alt, began;
 	uint64_t armed, n_rules; /* of the life when it was submitted */
+	uint64_t room_waits; /* of the store; */
+	bool some_waited; /* ... somebody was waiting */
 	bool busy, zeros;
 };
 
