@@ -90,13 +90,15 @@ for noun in node flash pool task vm device queue ec table flow; do
 	done
 done
 p help --man >"$dir/parapet.1"
-is "$(grep -c '^\.SS' "$dir/parapet.1")" 51 "every command is in the manual"
+commands=$(p help | awk '/^Global/ {exit} /^  [a-z]/ {i = index($0, " - "); n += i ? split(substr($0, 1, i), w, " ") - 1 : 1} END {print n}')
+[ "$commands" -gt 50 ] && [ "$(grep -c '^\.SS' "$dir/parapet.1")" = "$commands" ]
+ok $? "every one of $commands commands is in the manual"
 if command -v man >/dev/null; then
 	is "$(man --warnings -l "$dir/parapet.1" 2>&1 >/dev/null | head -3)" "" "the man page has no warnings"
 else
 	skip "the man page has no warnings" "man is not installed"
 fi
-bash -c '. <("$1" completion bash); COMP_WORDS=(parapet vm a); COMP_CWORD=2; _parapet; [ "${COMPREPLY[*]}" = add ]' - "$BIN/parapet"
+bash -c '. <("$1" completion bash); COMP_WORDS=(parapet vm ad); COMP_CWORD=2; _parapet; [ "${COMPREPLY[*]}" = add ]' - "$BIN/parapet"
 ok $? "completion completes verbs"
 bash -c '. <("$1" completion bash); COMP_WORDS=(parapet device add --lay); COMP_CWORD=3; _parapet; [ "${COMPREPLY[*]}" = --layout ]' - "$BIN/parapet"
 ok $? "completion completes options"
