@@ -11,7 +11,7 @@ struct io_opts {
 	uint64_t offset, size, count, seed;
 	uint32_t block, depth, segments;
 	unsigned int seconds, reconnect_s;
-	bool random, irq, plain, json, zero;
+	bool random, irq, plain, json, zero, spread;
 };
 
 struct io_result {

@@ -28,7 +28,8 @@ static const char usage[] =
 	"  --block SIZE [4096]  --depth N [32]  --queues N [1]  --segments N [1]  --ring N [256]\n"
 	"  --offset SIZE --size SIZE [all]  --count N  --seconds N  --random  --seed N\n"
 	"  --packed  --indirect  --no-inflight  --irq (sleeps for answers)  --memory SIZE\n"
-	"  --reconnect SECONDS (goes on when the card comes back)  --json\n";
+	"  --reconnect SECONDS (goes on when the card comes back)  --json\n"
+	"  --spread (data buffers all over the memory, none of them used twice soon)\n";
 
 void io_nap_us(uint32_t us)
 {
@@ -191,7 +192,7 @@ static const struct option options[] = {{"block", 1, 0, 'b'}, {"depth", 1, 0, 'd
 	{"size", 1, 0, 'z'}, {"count", 1, 0, 'c'}, {"seconds", 1, 0, 't'}, {"seed", 1, 0, 'e'},
 	{"memory", 1, 0, 'm'}, {"reconnect", 1, 0, 'R'}, {"kind", 1, 0, 'k'}, {"random", 0, 0, 'x'},
 	{"packed", 0, 0, 'p'}, {"indirect", 0, 0, 'i'}, {"no-inflight", 0, 0, 'n'},
-	{"irq", 0, 0, 'I'}, {"zero", 0, 0, 'Z'}, {"json", 0, 0, 'j'}, {0}};
+	{"irq", 0, 0, 'I'}, {"zero", 0, 0, 'Z'}, {"json", 0, 0, 'j'}, {"spread", 0, 0, 'S'}, {0}};
 
 static uint64_t size_of(const char *text)
 {
@@ -280,6 +281,9 @@ static void options_read(int argc, char **argv, struct io_opts *o)
 			break;
 		case 'Z':
 			o->zero = true;
+			break;
+		case 'S':
+			o->spread = true;
 			break;
 		case 'j':
 			o->json = true;
