@@ -274,12 +274,24 @@ static int pass(struct load *l, bool write, uint64_t count)
 	return drive(l);
 }
 
+/* CPU time of another process: what the card spends on a run. */
+static uint64_t cpu_ns(pid_t pid)
+{
+	clockid_t clock;
+	struct timespec t;
+
+	if (!pid || clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
+		return 0;
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 int io_load(struct vu *v, const struct io_opts *o, struct io_result *r)
 {
 	struct load l = {
 		.v = v, .o = o, .r = r, .random = o->seed * 2654435761u + 88172645463325252ull};
 	bool reads = strstr(o->command, "read") != NULL;
 	struct io_opts back = *o;
+	uint64_t cpu;
 	double t;
 	int rc;
 
@@ -298,10 +310,15 @@ int io_load(struct vu *v, const struct io_opts *o, struct io_result *r)
 	}
 	for (uint32_t q = 0; q < o->vu.queues; q++)
 		vu_want_calls(v, q, o->irq);
+	if (rc == 0 && o->warm)
+		rc = pass(&l, !reads, o->warm);
+	memset(r, 0, sizeof(*r));
 	t = now_s();
+	cpu = cpu_ns(o->cpu_of);
 	if (rc == 0)
 		rc = pass(&l, !reads, o->count ? o->count : o->seconds ? UINT64_MAX : l.nblocks);
 	r->seconds = now_s() - t;
+	r->cpu_ns = cpu_ns(o->cpu_of) - cpu;
 	/* Everything that was written, and what was not, is read back. */
 	if (rc == 0 && !strcmp(o->command, "verify")) {
 		struct io_result first = *r;
