@@ -11,8 +11,8 @@ TP_BASE=/tmp/parapet-bench.$(id -u)
 . tests/lib/procs.sh
 names=("${@:-vhost.}")
 [ $# != 0 ] || names=(vhost. idle.)
-ROUNDS=${BENCH_ROUNDS:-5} MS=${BENCH_MS:-400}
-FLASH=768M VOLUME=256M GUEST=320M # each larger than the caches
+ROUNDS=${BENCH_ROUNDS:-5} MS=${BENCH_MS:-300}
+FLASH=384M VOLUME=128M GUEST=320M # each larger than the caches
 
 leave() {
 	echo "bench: vhost: $*" >&2
@@ -101,16 +101,17 @@ bare() { # MEASURE BYTES own|guest
 # 320 MiB of guest memory are touched once before the clock starts: the card has mapped them then.
 options_of() { # 128k|4k
 	case $1 in
-	128k) echo "--block 128K --warm 2600 --count $((MS * 30))" ;;
-	4k) echo "--block 4K --random --warm 84000 --count $((MS * 500))" ;;
+	128k) echo "--block 128K --warm 2600 --count $((MS * 25))" ;;
+	4k) echo "--block 4K --random --warm 84000 --count $((MS * 400))" ;;
 	esac
 }
-# Once over everything first: the steady state is measured, on memory that has its pages.
+# First as much as the log holds and more: the steady state is measured, on memory that has its pages.
 fill() {
 	local d
-	for d in plain fragments mirror copy; do
-		drive "fill.$d" $d bench-write --block 128K --depth 32 --count 6144
+	for d in plain copy mirror fragments; do
+		drive "fill.$d" $d bench-write --block 128K --depth 32 --count 2048
 	done
+	drive fill.log fragments bench-write --block 128K --depth 32 --count 20000
 }
 measure() { # SIZE
 	local size=$1 opts d
