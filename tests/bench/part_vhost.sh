@@ -12,7 +12,7 @@ TP_BASE=/tmp/parapet-bench.$(id -u)
 names=("${@:-vhost.}")
 [ $# != 0 ] || names=(vhost. idle.)
 ROUNDS=${BENCH_ROUNDS:-5} MS=${BENCH_MS:-300}
-FLASH=384M VOLUME=128M GUEST=320M # each larger than the caches
+FLASH=640M VOLUME=128M GUEST=320M # each larger than the caches
 
 leave() {
 	echo "bench: vhost: $*" >&2
@@ -89,7 +89,7 @@ drive() { # MEASURE DEVICE COMMAND OPTIONS...
 	local m=$1 sock=${sockets[$2]}
 	shift 2
 	on_client "$BIN/vhost-io" "$sock" "$@" --spread --memory $GUEST --cpu-of "$card" --json >"$TP_DIR/out" 2>"$TP_DIR/err" ||
-		leave "failed: $m: $(jq -r .error "$TP_DIR/out") $(tail -n 1 "$TP_DIR/err")"
+		leave "failed: $m: $(jq -c "{error, errors}" "$TP_DIR/out") $(tail -n 1 "$TP_DIR/err")"
 	jq '.bytes / .cpu_ns * 1e9' "$TP_DIR/out" >>"$TP_DIR/$m.cpu"
 	jq '.cpu_ns / .requests' "$TP_DIR/out" >>"$TP_DIR/$m.ns"
 	jq .mb_per_s "$TP_DIR/out" >>"$TP_DIR/$m.wall"
@@ -111,7 +111,7 @@ fill() {
 	for d in plain copy mirror fragments; do
 		drive "fill.$d" $d bench-write --block 128K --depth 32 --count 2048
 	done
-	drive fill.log fragments bench-write --block 128K --depth 32 --count 20000
+	drive fill.log fragments bench-write --block 128K --depth 32 --count 24000
 }
 measure() { # SIZE
 	local size=$1 opts d
