@@ -527,6 +527,7 @@ int fault_open(struct shard *sh, struct flash *inner, bool volatile_cache, struc
 	ff->volatile_cache = volatile_cache;
 	ff->f = (struct flash){.ops = &fault_ops, .sh = sh, .info = inner->info};
 	ff->f.info.volatile_cache = volatile_cache;
+	ff->f.info.reads_once = false; /* torn and repeated writes */
 	*out = &ff->f;
 	return 0;
 }

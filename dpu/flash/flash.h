@@ -86,6 +86,7 @@ struct flash_info {
 	uint32_t atomic_bytes; /* largest aligned write that power loss cannot tear */
 	bool volatile_cache; /* completed writes may be lost on power loss until flushed */
 	uint32_t depth;
+	bool reads_once; /* a write's payload is read exactly once: memory that somebody may change meanwhile can be given */
 };
 
 struct flash_opts {

@@ -238,6 +238,7 @@ static int mem_open(struct shard *sh, const char *where, const struct flash_opts
 	m->f.info.block_bytes = block;
 	m->f.info.atomic_bytes = opts->atomic_bytes ? opts->atomic_bytes : 4096;
 	m->f.info.depth = opts->depth;
+	m->f.info.reads_once = true;
 	m->store = store;
 	TAILQ_INIT(&m->done);
 	*out = &m->f;

@@ -198,16 +198,19 @@ static void fill_append(struct batch *b)
 {
 	struct queue_item *it;
 	uint32_t pos = 0, e = 0;
+	bool unstable = false;
 
 	TAILQ_FOREACH (it, &b->items, link) {
 		memcpy(b->blocks + pos, it->blocks, it->extent.nblocks * sizeof(*it->blocks));
 		b->extents[e++] = it->extent;
 		pos += it->extent.nblocks;
+		unstable |= it->unstable;
 	}
 	b->app = (struct stripe_append){.scheme = b->key->scheme,
 		.excluded_dev = b->key->excluded_dev,
 		.nblocks = pos,
 		.blocks = b->blocks,
+		.unstable = unstable,
 		.extents = b->extents,
 		.nextents = e,
 		.fua = b->fua,

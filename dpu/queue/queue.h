@@ -35,7 +35,9 @@ struct queue_item {
 	struct ec_scheme scheme;
 	int excluded_dev;
 	struct stripe_extent extent; /* volume, block, nblocks, seq */
-	const uint8_t *const *blocks; /* extent.nblocks pointers to 4 KiB, stable until done_fn */
+	const uint8_t *const
+		*blocks; /* extent.nblocks pointers to 4 KiB, there until done_fn; stable unless: */
+	bool unstable; /* somebody may change them; only where stripelog_reads_once() */
 	uint32_t *crc; /* extent.nblocks, out */
 	bool fua; /* closes its batch and flushes it */
 	void (*done_fn)(struct queue_item *it, enum io_status status);

@@ -9,6 +9,7 @@
  * A round that failed may have left fragments behind. The next round's header says so in a record (RECORD_VOID), so that recovery never
  * takes them for a stripe; where there is no next round a stripe of that record alone is appended.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -401,6 +402,7 @@ static int op_start(struct append_op *op)
 	if (!op->key)
 		return -ENOSPC;
 	op->windowed = op->log->windows;
+	assert(op->windowed || !op->a->unstable);
 	rc = op_memory(op);
 	if (rc < 0)
 		return rc;

@@ -61,13 +61,17 @@ struct record {
 #define RECORD_BODY_MAX       238
 #define STRIPELOG_RECORDS_MAX 64 /* records of one append */
 
+/* Appends read each block once and make everything of what they read: blocks may be memory that somebody can change. */
+bool stripelog_reads_once(const struct stripelog *log);
+
 /* ---- append ------------------------------------------------------------------------------------------------ */
 struct stripe_append {
 	/* what: nblocks > 0 and extents that cover them, or records only (nblocks 0). May carry both. */
 	struct ec_scheme scheme;
 	int excluded_dev; /* POOL_DEV_NONE or the data area's device */
 	uint32_t nblocks; /* up to EC_BLOCKS_MAX */
-	const uint8_t *const *blocks; /* 4 KiB each, stable until done_fn */
+	const uint8_t *const *blocks; /* 4 KiB each, there until done_fn; stable unless: */
+	bool unstable; /* somebody may change them; only where stripelog_reads_once() */
 	const struct stripe_extent *extents;
 	uint32_t nextents;
 	const struct record *records;

@@ -24,6 +24,11 @@ void window_open(struct stripelog *log)
 	}
 }
 
+bool stripelog_reads_once(const struct stripelog *log)
+{
+	return log->windows;
+}
+
 static void window_done(void *arg)
 {
 	struct append_op *op = arg;
@@ -94,6 +99,7 @@ static int encode_into(struct append_op *op, uint8_t *const *win, uint32_t *pari
 	ec_encode_pass(code, &(struct ec_pass){.geo = *g,
 				     .blocks = op->a->blocks,
 				     .copy = copy,
+				     .unstable = op->a->unstable,
 				     .parity = parity,
 				     .parity_stream = true,
 				     .crc = op->a->crc,

@@ -309,6 +309,7 @@ static int submit_queue(struct op *op)
 		.extent = {.block = op->block, .seq = op->seq, .volume = v->id, .nblocks = op->n},
 		.blocks = (const uint8_t *const *)op->blk,
 		.crc = op->crc,
+		.unstable = !op->req->stable && op->nbounce < op->n,
 		.fua = op->fua,
 		.done_fn = queue_done,
 		.arg = op};

@@ -2,6 +2,7 @@
 #include "tests/bench/bench.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -80,6 +81,20 @@ void bench_compare(struct bench_side *sides, unsigned int n, unsigned int slices
 		fprintf(stderr, "  %-40s %10.3f G/s\n", sides[i].name, sides[i].best / 1e9);
 }
 
+/* PID: the CPU time a process has taken, in ns: finer than the ticks of /proc. */
+static void cpu_of(const char *pid)
+{
+	clockid_t clock;
+	struct timespec ts;
+
+	if (clock_getcpuclockid((pid_t)strtol(pid, NULL, 10), &clock) != 0 ||
+		clock_gettime(clock, &ts) < 0) {
+		fprintf(stderr, "no process %s\n", pid);
+		exit(1);
+	}
+	printf("%lld\n", (long long)ts.tv_sec * 1000000000 + ts.tv_nsec);
+}
+
 /* Parts that scripts use. */
 static bool tool(int argc, char **argv)
 {
@@ -87,6 +102,10 @@ static bool tool(int argc, char **argv)
 
 	if (argc == 4 && strcmp(what, "--count") == 0)
 		bench_count(argv[2], argv[3]);
+	else if (argc == 3 && strcmp(what, "--cpu-of") == 0)
+		cpu_of(argv[2]);
+	else if (argc == 5 && strcmp(what, "--bare-copy") == 0)
+		bench_bare_copy(argv + 2);
 	else if (argc == 3 && strcmp(what, "--serve") == 0)
 		bench_serve(argv[2]);
 	else if (argc == 3 && strcmp(what, "--echo-server") == 0)

@@ -45,6 +45,7 @@ void bench_read(void);
 void bench_mover(void);
 void bench_checkpoint(void);
 void bench_count(const char *what, const char *count);
+void bench_bare_copy(char **args); /* three of them */
 void bench_serve(const char *what);
 void bench_echo_server(const char *addr);
 void bench_echo_client(char **args); /* five of them */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "dpu/core/mem.h"
 #include "dpu/ec/ec.h"
@@ -93,6 +95,47 @@ uint64_t bare_protected(void *arg)
 	for (; done < BARE_SLICE; done += (uint64_t)b->geo.nblocks * EC_BLOCK)
 		one_stripe(b);
 	return done;
+}
+
+/* Memory as a VM's is that the card has mapped: a file in memory, of pages that the system gives such files. */
+static uint8_t *guest_memory(void)
+{
+	int fd = memfd_create("bench", MFD_CLOEXEC);
+	uint8_t *p = MAP_FAILED;
+
+	if (fd >= 0 && ftruncate(fd, BARE_BYTES) == 0)
+		p = mmap(
+			NULL, BARE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* BYTES MILLISECONDS own|guest: the streaming copy for a script, whose sides run in turns. The memory of the source is huge pages where it can be, or a guest's. */
+void bench_bare_copy(char **args)
+{
+	uint32_t bytes = (uint32_t)strtoul(args[0], NULL, 10);
+	uint64_t budget = strtoull(args[1], NULL, 10) * 1000000, work = 0, start, used;
+	static struct bare b;
+	uint8_t *guest = NULL;
+
+	if (bytes < 512 || bytes > BARE_BYTES / 2 || bare_open(&b, bytes, 128) < 0 ||
+		(strcmp(args[2], "guest") == 0 && !(guest = guest_memory()))) {
+		fprintf(stderr, "no memory, or no size\n");
+		exit(1);
+	}
+	if (guest) {
+		memset(guest, 0x5a, BARE_BYTES);
+		mem_free(b.src, BARE_BYTES);
+		b.src = guest;
+	}
+	start = bench_cpu_ns();
+	do {
+		work += bare_copy(&b);
+		used = bench_cpu_ns() - start;
+	} while (used < budget);
+	printf("{\"bytes\":%llu,\"cpu_ns\":%llu}\n", (unsigned long long)work,
+		(unsigned long long)used);
 }
 
 void bench_pass(void)

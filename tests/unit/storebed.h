@@ -29,6 +29,7 @@ struct sb_cfg {
 	uint32_t dev_mib; /* 0: 24 */
 	unsigned int per_node; /* devices of a failure domain, by their numbers; 0: 1 */
 	bool volatile_cache, allow_data_device, manual_checkpoints;
+	bool bare; /* without fault: the log stores straight into the flash memory */
 };
 
 /* What a volume should hold: the version of each block, 0: zeros. */
@@ -64,8 +65,9 @@ static inline struct flash *sb_flash(unsigned int d)
 	struct flash_opts o = {.block_bytes = 4096};
 	char addr[64];
 
-	snprintf(addr, sizeof(addr), "fault:%smem:%uM,name=sb%u",
-		sb.cfg.volatile_cache ? "volatile:" : "", sb.cfg.dev_mib, d);
+	snprintf(addr, sizeof(addr), "%s%smem:%uM,name=sb%u",
+		sb.cfg.bare ? "" : "fault:", sb.cfg.volatile_cache ? "volatile:" : "",
+		sb.cfg.dev_mib, d);
 	assert_int_equal(flash_open(sb.sh, addr, &o, &sb.f[d], NULL), 0);
 	return sb.f[d];
 }

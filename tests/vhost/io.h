@@ -5,17 +5,20 @@
 
 #include "tests/vhost/vu.h"
 
+#include <sys/types.h>
+
 struct io_opts {
 	const char *command, *kind;
 	struct vu_cfg vu;
-	uint64_t offset, size, count, seed;
+	uint64_t offset, size, count, seed, warm;
+	pid_t cpu_of; /* whose CPU time is told of; 0: nobody's */
 	uint32_t block, depth, segments;
 	unsigned int seconds, reconnect_s;
-	bool random, irq, plain, json, zero;
+	bool random, irq, plain, json, zero, spread;
 };
 
 struct io_result {
-	uint64_t requests, bytes, errors, reconnects, wrong, kicks, resumed_wait_ms;
+	uint64_t requests, bytes, errors, reconnects, wrong, kicks, resumed_wait_ms, cpu_ns;
 	double seconds;
 	char note[256];
 };

@@ -31,6 +31,9 @@ struct load {
 	uint8_t *busy;
 	uint32_t in_flight;
 	uint64_t random;
+	uint8_t *
+		pool; /* with spread: where data buffers come from in turn, so that no cache holds them */
+	uint64_t places, turn;
 	double end;
 	bool write;
 };
@@ -78,6 +81,32 @@ static int slots_open(struct load *l)
 	return 0;
 }
 
+/* The rest of the memory is buffers, each as large as a block. */
+static int spread_open(struct load *l)
+{
+	uint64_t each = (uint64_t)l->o->block + (4096 - l->o->block % 4096) % 4096;
+
+	l->places = (l->v->cfg.mem_bytes - l->v->used - 4096) / each;
+	l->pool = l->places >= l->o->depth * l->o->vu.queues
+			  ? vu_alloc(l->v, l->places * each, 4096)
+			  : NULL;
+	if (!l->pool)
+		return -ENOMEM;
+	memset(l->pool, 0x5a, l->places * each);
+	return 0;
+}
+
+static void spread(struct load *l, struct slot *s)
+{
+	uint32_t each = (l->o->block + 4095) / 4096 * 4096;
+	/* Scattered: an odd prime step, so that neighbours in time are none in memory. */
+	uint8_t *at = l->pool + l->turn++ * 40507 % l->places * each;
+
+	for (unsigned int k = 1; k + 1 < s->nparts; k++)
+		s->parts[k].at = at + ((uint8_t *)s->parts[k].at - s->data);
+	s->data = at;
+}
+
 static uint64_t pick_block(struct load *l)
 {
 	for (int tries = 0; tries < 64; tries++) {
@@ -102,6 +131,8 @@ static void begin(struct load *l, uint32_t q, uint16_t i)
 	s->h->type = l->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
 	s->h->sector = sector;
 	*s->status = 0xff;
+	if (l->pool)
+		spread(l, s);
 	if (l->busy) {
 		l->busy[b] = 1;
 		if (l->write)
@@ -243,17 +274,31 @@ static int pass(struct load *l, bool write, uint64_t count)
 	return drive(l);
 }
 
+/* CPU time of another process: what the card spends on a run. */
+static uint64_t cpu_ns(pid_t pid)
+{
+	clockid_t clock;
+	struct timespec t;
+
+	if (!pid || clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
+		return 0;
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 int io_load(struct vu *v, const struct io_opts *o, struct io_result *r)
 {
 	struct load l = {
 		.v = v, .o = o, .r = r, .random = o->seed * 2654435761u + 88172645463325252ull};
 	bool reads = strstr(o->command, "read") != NULL;
 	struct io_opts back = *o;
-	double t = now_s();
+	uint64_t cpu;
+	double t;
 	int rc;
 
 	l.nblocks = o->size / o->block;
 	rc = slots_open(&l);
+	if (rc == 0 && o->spread)
+		rc = spread_open(&l);
 	if (rc == 0 && !o->plain) {
 		l.busy = calloc(l.nblocks, 1);
 		if (!reads) {
@@ -265,9 +310,15 @@ int io_load(struct vu *v, const struct io_opts *o, struct io_result *r)
 	}
 	for (uint32_t q = 0; q < o->vu.queues; q++)
 		vu_want_calls(v, q, o->irq);
+	if (rc == 0 && o->warm)
+		rc = pass(&l, !reads, o->warm);
+	memset(r, 0, sizeof(*r));
+	t = now_s();
+	cpu = cpu_ns(o->cpu_of);
 	if (rc == 0)
 		rc = pass(&l, !reads, o->count ? o->count : o->seconds ? UINT64_MAX : l.nblocks);
 	r->seconds = now_s() - t;
+	r->cpu_ns = cpu_ns(o->cpu_of) - cpu;
 	/* Everything that was written, and what was not, is read back. */
 	if (rc == 0 && !strcmp(o->command, "verify")) {
 		struct io_result first = *r;

@@ -28,7 +28,10 @@ static const char usage[] =
 	"  --block SIZE [4096]  --depth N [32]  --queues N [1]  --segments N [1]  --ring N [256]\n"
 	"  --offset SIZE --size SIZE [all]  --count N  --seconds N  --random  --seed N\n"
 	"  --packed  --indirect  --no-inflight  --irq (sleeps for answers)  --memory SIZE\n"
-	"  --reconnect SECONDS (goes on when the card comes back)  --json\n";
+	"  --reconnect SECONDS (goes on when the card comes back)  --json\n"
+	"  --spread (data buffers all over the memory, none of them used twice soon)\n"
+	"  --warm N (as many requests before the clock starts)  --cpu-of PID (tells what CPU time "
+	"it took)\n";
 
 void io_nap_us(uint32_t us)
 {
@@ -151,16 +154,16 @@ static int run(struct vu *v, struct io_opts *o, struct io_result *r)
 static void report(const struct vu *v, const struct io_opts *o, const struct io_result *r, int rc)
 {
 	json_t *j = json_pack(
-		"{s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}", "command",
-		o->command, "ok", rc == 0 && !r->errors && !r->wrong, "error",
+		"{s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}",
+		"command", o->command, "ok", rc == 0 && !r->errors && !r->wrong, "error",
 		rc < 0 ? strerror(-rc)
 		: rc   ? "status"
 		       : "",
 		"status", (json_int_t)(rc > 0 ? rc : 0), "requests", (json_int_t)r->requests,
 		"bytes", (json_int_t)r->bytes, "errors", (json_int_t)r->errors, "wrong_sectors",
 		(json_int_t)r->wrong, "reconnects", (json_int_t)r->reconnects, "kicks",
-		(json_int_t)r->kicks, "seconds", r->seconds, "iops",
-		r->seconds > 0 ? (double)r->requests / r->seconds : 0, "mb_per_s",
+		(json_int_t)r->kicks, "cpu_ns", (json_int_t)r->cpu_ns, "seconds", r->seconds,
+		"iops", r->seconds > 0 ? (double)r->requests / r->seconds : 0, "mb_per_s",
 		r->seconds > 0 ? (double)r->bytes / r->seconds / 1e6 : 0, "note", r->note);
 
 	if (v)
@@ -191,7 +194,8 @@ static const struct option options[] = {{"block", 1, 0, 'b'}, {"depth", 1, 0, 'd
 	{"size", 1, 0, 'z'}, {"count", 1, 0, 'c'}, {"seconds", 1, 0, 't'}, {"seed", 1, 0, 'e'},
 	{"memory", 1, 0, 'm'}, {"reconnect", 1, 0, 'R'}, {"kind", 1, 0, 'k'}, {"random", 0, 0, 'x'},
 	{"packed", 0, 0, 'p'}, {"indirect", 0, 0, 'i'}, {"no-inflight", 0, 0, 'n'},
-	{"irq", 0, 0, 'I'}, {"zero", 0, 0, 'Z'}, {"json", 0, 0, 'j'}, {0}};
+	{"irq", 0, 0, 'I'}, {"zero", 0, 0, 'Z'}, {"json", 0, 0, 'j'}, {"spread", 0, 0, 'S'},
+	{"warm", 1, 0, 'w'}, {"cpu-of", 1, 0, 'C'}, {0}};
 
 static uint64_t size_of(const char *text)
 {
@@ -280,6 +284,15 @@ static void options_read(int argc, char **argv, struct io_opts *o)
 			break;
 		case 'Z':
 			o->zero = true;
+			break;
+		case 'w':
+			o->warm = number_of(optarg, UINT64_MAX);
+			break;
+		case 'C':
+			o->cpu_of = (pid_t)number_of(optarg, INT32_MAX);
+			break;
+		case 'S':
+			o->spread = true;
 			break;
 		case 'j':
 			o->json = true;

@@ -188,6 +188,8 @@ static unsigned int take(struct vb_queue *q)
 		rc = ring_get(q, &c);
 		if (rc < 0)
 			vb_queue_fault(q, ring_fault(q));
+		if (rc > 0 && !q->packed)
+			vb_split_ahead(&q->split, &q->disk->mem);
 		if (rc <= 0 || !begin(q, s, &c))
 			break;
 		n++;

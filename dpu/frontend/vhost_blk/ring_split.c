@@ -99,6 +99,24 @@ int vb_split_chain(struct vb_split *r, const struct vb_mem *mem, uint16_t head, 
 	return fault(r, VB_FAULT_LOOP);
 }
 
+void vb_split_ahead(const struct vb_split *r, const struct vb_mem *mem)
+{
+	uint64_t len = VB_AHEAD_BYTES;
+	const uint8_t *at;
+	uint16_t head, i;
+
+	if (__atomic_load_n(&r->avail->idx, __ATOMIC_RELAXED) == r->last_avail)
+		return;
+	head = r->avail->ring[r->last_avail & (r->size - 1)];
+	i = head < r->size ? r->desc[head].next : r->size;
+	if (i >= r->size || (r->desc[head].flags & VRING_DESC_F_INDIRECT))
+		return;
+	at = vb_mem_at(mem, r->desc[i].addr, &len);
+	if (at)
+		for (uint64_t off = 0; off < len; off += 64)
+			__builtin_prefetch(at + off);
+}
+
 int vb_split_get(struct vb_split *r, const struct vb_mem *mem, struct vb_chain *c)
 {
 	uint16_t there, head;
