@@ -9,7 +9,6 @@
  * A round that failed may have left fragments behind. The next round's header says so in a record (RECORD_VOID), so that recovery never
  * takes them for a stripe; where there is no next round a stripe of that record alone is appended.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -31,7 +30,7 @@ struct void_body {
 
 /* Where things are in op->mem. */
 struct op_layout {
-	uint32_t headers, parity, frags, iovs, crcs, bytes;
+	uint32_t headers, parity, frags, iovs, crcs, stable, blocks, bytes;
 	uint32_t nios; /* frag_io entries */
 };
 
@@ -89,7 +88,13 @@ static void layout_of(const struct append_op *op, struct op_layout *l)
 	l->iovs = ROUND_UP(at, 16u);
 	at = l->iovs + niov * (uint32_t)sizeof(struct iovec);
 	l->crcs = at;
-	l->bytes = at + g->m * g->rows * (uint32_t)sizeof(uint32_t);
+	at = ROUND_UP(at + g->m * g->rows * (uint32_t)sizeof(uint32_t), 64u);
+	l->stable = l->blocks = at;
+	if (op->stabilized) {
+		l->blocks = at + g->nblocks * EC_BLOCK;
+		at = l->blocks + g->nblocks * (uint32_t)sizeof(*op->blocks);
+	}
+	l->bytes = at;
 }
 
 uint8_t *append_hdr(const struct append_op *op, unsigned int frag)
@@ -137,14 +142,34 @@ static int op_shape(struct append_op *op)
 	return op->h.len_bytes ? 0 : -EINVAL;
 }
 
+/* Blocks that somebody may change, when the log does not read them once (any more: a device without a window has come): one copy serves for all. */
+static void op_stabilize(struct append_op *op, const struct op_layout *l)
+{
+	const uint8_t **blocks = (const uint8_t **)(void *)(op->mem + l->blocks);
+
+	for (uint32_t i = 0; i < op->h.geo.nblocks; i++) {
+		uint8_t *copy = op->mem + l->stable + (size_t)i * EC_BLOCK;
+
+		memcpy(copy, op->a->blocks[i], EC_BLOCK);
+		blocks[i] = copy;
+	}
+	op->blocks = blocks;
+}
+
 static int op_memory(struct append_op *op)
 {
 	struct op_layout l;
 
+	op->stabilized = op->a->unstable && !op->windowed && op->h.geo.nblocks;
 	layout_of(op, &l);
 	op->mem_pages = DIV_ROUND_UP(l.bytes, ARENA_PAGE);
 	op->mem = arena_get(&op->log->write_mem, op->mem_pages);
-	return op->mem ? 0 : -EAGAIN;
+	if (!op->mem)
+		return -EAGAIN;
+	op->blocks = op->a->blocks;
+	if (op->stabilized)
+		op_stabilize(op, &l);
+	return 0;
 }
 
 static void op_release(struct append_op *op)
@@ -169,7 +194,7 @@ static int op_encode(struct append_op *op)
 		return 0;
 	if (op->h.geo.k == 1) {
 		for (uint32_t i = 0; i < a->nblocks; i++)
-			a->crc[i] = crc32c(a->blocks[i], EC_BLOCK);
+			a->crc[i] = crc32c(op->blocks[i], EC_BLOCK);
 		return 0;
 	}
 	rc = ec_code_get(log->ec, op->h.geo.k, op->h.geo.m, &code);
@@ -179,7 +204,7 @@ static int op_encode(struct append_op *op)
 	for (unsigned int i = 0; i < op->h.geo.m; i++)
 		parity[i] = op->mem + l.parity + (size_t)i * op->h.geo.rows * EC_BLOCK;
 	ec_encode_pass(code, &(struct ec_pass){.geo = op->h.geo,
-				     .blocks = a->blocks,
+				     .blocks = op->blocks,
 				     .parity = parity,
 				     .crc = a->crc,
 				     .parity_crc = (uint32_t *)(void *)(op->mem + l.crcs)});
@@ -281,7 +306,7 @@ static uint32_t frag_iovs(struct append_op *op, unsigned int frag, struct iovec 
 	for (uint32_t i = 0; i < data_blocks_of(op, frag); i++) {
 		uint32_t at = frag < g->k ? frag * g->rows + i : i;
 
-		n = iov_add(iov, n, op->a->blocks[at], EC_BLOCK);
+		n = iov_add(iov, n, op->blocks[at], EC_BLOCK);
 	}
 	return n;
 }
@@ -402,7 +427,6 @@ static int op_start(struct append_op *op)
 	if (!op->key)
 		return -ENOSPC;
 	op->windowed = op->log->windows;
-	assert(op->windowed || !op->a->unstable);
 	rc = op_memory(op);
 	if (rc < 0)
 		return rc;

@@ -168,6 +168,8 @@ struct append_op {
 	struct frag_hdr h;
 	uint64_t devs; /* bit per device it is written to */
 	uint8_t *mem; /* of the arena: headers, iovecs, I/Os, parity */
+	const uint8_t *const *blocks; /* the caller's, or where stabilized a copy in mem */
+	bool stabilized;
 	uint32_t mem_pages;
 	uint32_t pending;
 	uint32_t attempts;

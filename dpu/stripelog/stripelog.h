@@ -71,7 +71,7 @@ struct stripe_append {
 	int excluded_dev; /* POOL_DEV_NONE or the data area's device */
 	uint32_t nblocks; /* up to EC_BLOCKS_MAX */
 	const uint8_t *const *blocks; /* 4 KiB each, there until done_fn; stable unless: */
-	bool unstable; /* somebody may change them; only where stripelog_reads_once() */
+	bool unstable; /* somebody may change them: costs a copy where the log does not read them once */
 	const struct stripe_extent *extents;
 	uint32_t nextents;
 	const struct record *records;
