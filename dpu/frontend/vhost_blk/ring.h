@@ -121,10 +121,10 @@ void vb_split_start(struct vb_split *r, uint16_t size, void *desc, void *avail, 
 /* The heads that were in flight when the last process ended, oldest first; heads has room for size. Returns how many, or -EINVAL (fault).
  * They are taken already: translate each with vb_split_chain(). */
 int vb_split_recover(struct vb_split *r, uint16_t *heads);
-/* 1: *c is filled and in flight. 0: nothing there. -EINVAL: r->fault. */
 /* Fetches the beginning of the data of the buffer that comes next into the cache, where it is easily found: a wrong guess costs nothing else. */
 #define VB_AHEAD_BYTES 512u
 void vb_split_ahead(const struct vb_split *r, const struct vb_mem *mem);
+/* 1: *c is filled and in flight. 0: nothing there. -EINVAL: r->fault. */
 int vb_split_get(struct vb_split *r, const struct vb_mem *mem, struct vb_chain *c);
 int vb_split_chain(struct vb_split *r, const struct vb_mem *mem, uint16_t head, struct vb_chain *c);
 void vb_split_put(struct vb_split *r, uint16_t head, uint32_t written);
