@@ -120,9 +120,9 @@ bool range_trylock(struct range_locks *ls, struct range_lock *l, uint64_t first,
 	return true;
 }
 
-void range_unlock(struct range_locks *ls, struct range_lock *l)
+static void lock_unlink(struct range_locks *ls, struct range_lock *l)
 {
-	assert(l->blockers == 0 && ls->held > 0);
+	assert(ls->held > 0);
 	TAILQ_REMOVE(&ls->all, l, all);
 	if (l->wide) {
 		TAILQ_REMOVE(&ls->wide, l, link[0]);
@@ -133,4 +133,16 @@ void range_unlock(struct range_locks *ls, struct range_lock *l)
 	}
 	if (--ls->held)
 		each_conflict(ls, l, unblock);
+}
+
+void range_unlock(struct range_locks *ls, struct range_lock *l)
+{
+	assert(l->blockers == 0);
+	lock_unlink(ls, l);
+}
+
+void range_unwait(struct range_locks *ls, struct range_lock *l)
+{
+	assert(l->blockers > 0);
+	lock_unlink(ls, l);
 }

@@ -54,5 +54,7 @@ bool range_lock(struct range_locks *ls, struct range_lock *l, uint64_t first, ui
 bool range_trylock(struct range_locks *ls, struct range_lock *l, uint64_t first, uint64_t nblocks,
 	bool exclusive);
 void range_unlock(struct range_locks *ls, struct range_lock *l);
+/* Waits no longer: for one that has not been granted. */
+void range_unwait(struct range_locks *ls, struct range_lock *l);
 
 #endif

@@ -24,6 +24,7 @@
 #define ROUNDS_MAX       4u /* ... or what there is after so many times the whole */
 #define LOST_RECORDS     16u /* under way at once */
 #define RETRY_NS         100000000ull
+#define PATIENCE_TRIES   3u /* of a record, until requests that wait for its end are refused */
 _Static_assert(PIECE_CHUNKS_MAX <= 64, "a bit per chunk");
 
 struct piece_move {
@@ -37,6 +38,7 @@ struct piece_move {
 	bool have_segment;
 	bool running, final;
 	bool unsettled; /* waits to try its record again */
+	uint32_t tries; /* of that record that failed */
 	bool orphan; /* whoever started it is gone: it ends by itself, at the latest with the store */
 	uint8_t era;
 
@@ -256,9 +258,14 @@ static void recorded(struct rec_item *it, enum io_status status)
 		finish(m, 0);
 		return;
 	}
-	/* It may be on flash all the same: nothing may be written to the old home until it is known which one holds. It is tried until it is. */
+	/*
+	 * It may be on flash all the same: nothing may be written to the old home until it is known which one holds. It is tried until it is; where
+	 * that takes long (hardly any device is left) VMs are told so instead of waiting with it.
+	 */
 	if (!m->s->closing) {
 		m->unsettled = true;
+		if (++m->tries >= PATIENCE_TRIES)
+			volume_refuse_waiting(m->vol, first_block(m), block_count(m));
 		timer_arm(m->s->sh, &m->timer, shard_now_ns(m->s->sh) + RETRY_NS, record_again, m);
 		return;
 	}
@@ -717,7 +724,7 @@ int piece_move_start(struct piece_move *m, enum piece_move_kind kind, const stru
 	m->have_segment = m->locked = m->final = false;
 	m->pin.nblocks = 0;
 	m->dirty = m->lost = 0;
-	m->copied = 0;
+	m->copied = m->tries = 0;
 	memset(m->bad, 0, sizeof(m->bad));
 	m->done_fn = done_fn;
 	m->arg = arg;

@@ -189,6 +189,21 @@ void op_fail(struct op *op, enum io_status status)
 	op->stage = ST_DONE;
 }
 
+void volume_refuse_waiting(struct volume *v, uint64_t first, uint64_t nblocks)
+{
+	for (uint32_t i = 0; i < v->s->cfg.max_requests; i++) {
+		struct op *op = &v->s->ops[i];
+
+		if (op->stage == ST_FREE || op->vol != v || !op->locked || !op->lock.blockers ||
+			op->lock.end <= first || op->lock.first >= first + nblocks)
+			continue;
+		range_unwait(&v->locks, &op->lock);
+		op->locked = false;
+		op_fail(op, IO_ERR_RETRY);
+		op_ready(op);
+	}
+}
+
 void op_unreserve(struct op *op)
 {
 	if (op->reserved)

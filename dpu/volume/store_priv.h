@@ -350,6 +350,8 @@ void op_run(struct op *op); /* goes on with it as far as it gets */
 void op_ready(struct op *op); /* the same, from the tick */
 enum step op_retry(struct op *op); /* parks it until the next round */
 void op_fail(struct op *op, enum io_status status);
+/* Requests that wait for blocks in there are to be tried again by whoever made them. */
+void volume_refuse_waiting(struct volume *v, uint64_t first, uint64_t nblocks);
 bool op_buffers(struct op *op); /* maps blk[]; false: parked */
 void op_release_buffers(struct op *op);
 void op_gather(struct op *op);

@@ -113,8 +113,11 @@ static void its_end_does_not_wait_for_devices_that_are_away(void **state)
 	lose(volume_cfg(sb.vols[0].v)->data_dev == 2 ? 0 : 2);
 	assert_int_equal(shard_wait(sb.sh, never, NULL, 5 * NS_PER_S), -ETIMEDOUT);
 	assert_true(restores(NULL));
+	/* Nobody waits for that. */
+	assert_int_equal(sb_write(0, IO_PROTECT, 0, 8), IO_ERR_RETRY);
 	mover_close(m);
 	assert_true(is_unsettled());
+	assert_int_equal(sb_write(0, IO_PLAIN, 8, 8), IO_ERR_RETRY);
 	/* They are back: it is settled without the mover. */
 	for (unsigned int d = 0; d < 3; d++) {
 		if (pool_dev_usable(store_pool(sb.store), d))
@@ -124,6 +127,8 @@ static void its_end_does_not_wait_for_devices_that_are_away(void **state)
 	}
 	assert_int_equal(shard_wait(sb.sh, never, NULL, 5 * NS_PER_S), -ETIMEDOUT);
 	assert_false(is_unsettled());
+	sb_expect_all();
+	assert_int_equal(sb_write(0, IO_PROTECT, 0, 8), IO_OK);
 	sb_expect_all();
 	sb_close();
 }
