@@ -2,6 +2,9 @@
 /* Reservations of a namespace: who may write, what they prove of a target's cache, and how the devices of a host share one. */
 #include "tests/unit/nvmf_devbed.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 static void a_claim_keeps_others_out_until_it_is_given_back(void **state)
 {
 	struct err err = {0};
@@ -239,6 +242,75 @@ static void a_claim_that_is_still_there_proves_the_cache_of_all_its_devices(void
 	assert_int_equal(peers[0]->nflushes, 2);
 }
 
+/* ---- threads: a shard each, as slices have ------------------------------------------------------------- */
+
+struct worker {
+	pthread_t thread;
+	struct shard *sh;
+	char why[200];
+	unsigned int seed;
+	atomic_bool over;
+};
+
+static bool fails(struct worker *w, const char *what, int rc, const struct err *err)
+{
+	if (rc < 0)
+		snprintf(w->why, sizeof(w->why), "%s: %s", what, err_text(err));
+	return rc < 0;
+}
+
+/* A life of a device: claims, and at the end gives it back or just goes. */
+static bool live(struct worker *w, bool gives_back)
+{
+	struct nvmf_dev_cfg cfg = {
+		.ctrl = {.subnqn = PEER_NQN, .hostid = host, .depth = 8}, .npaths = 1, .nsid = 1};
+	struct nvmf_dev *dev = NULL;
+	struct err err = {0};
+	bool bad;
+
+	snprintf(cfg.paths[0].host, sizeof(cfg.paths[0].host), "127.0.0.1");
+	cfg.paths[0].port = peers[0]->port;
+	bad = fails(w, "open", nvmf_dev_open(w->sh, &cfg, NULL, NULL, &dev, &err), &err) ||
+	      fails(w, "wait", nvmf_dev_wait(dev, 20000, &err), &err) ||
+	      fails(w, "claim", nvmf_dev_claim(dev, 0x11, false, &err), &err) ||
+	      fails(w, "again", nvmf_dev_claim(dev, 0x11, true, &err), &err) ||
+	      (gives_back && fails(w, "unclaim", nvmf_dev_unclaim(dev, &err), &err));
+	nvmf_dev_close(dev);
+	return bad;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	bool bad = shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = w->seed},
+			   &w->sh) < 0;
+
+	for (int i = 0; i < 40 && !bad; i++)
+		bad = live(w, i == 39 || (w->seed >> i % 32 & 1));
+	if (w->sh)
+		shard_close(w->sh);
+	atomic_store(&w->over, true);
+	return NULL;
+}
+
+static void devices_of_a_host_in_two_threads_share_its_claim(void **state)
+{
+	struct worker w[2] = {{.seed = 0x5a35c96e}, {.seed = 0x93e1d24b}};
+
+	peer_add(0, (struct peer_cfg){.reservations = true});
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
+	while (!atomic_load(&w[0].over) || !atomic_load(&w[1].over)) /* the target lives here */
+		shard_run_once(sh);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(w[i].thread, NULL), 0);
+	assert_string_equal(w[0].why, "");
+	assert_string_equal(w[1].why, "");
+	/* Who left last gave it back. */
+	assert_int_equal(registered(), 0);
+	assert_false(is_claimed(NULL));
+}
+
 static void a_target_without_reservations_says_so(void **state)
 {
 	struct err err = {0};
@@ -266,6 +338,7 @@ int main(void)
 		T(the_devices_of_a_host_share_its_claim),
 		T(a_claim_made_again_by_another_device_proves_nothing),
 		T(a_claim_that_is_still_there_proves_the_cache_of_all_its_devices),
+		T(devices_of_a_host_in_two_threads_share_its_claim),
 		T(a_target_without_reservations_says_so),
 	};
 
