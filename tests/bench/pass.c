@@ -73,7 +73,7 @@ static void one_stripe(struct bare *b)
 		.blocks = blocks,
 		.copy = copy,
 		.parity = parity,
-		.parity_stream = true,
+		.stream = true,
 		.crc = crc,
 		.parity_crc = parity_crc};
 
