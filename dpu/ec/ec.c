@@ -11,6 +11,7 @@
 
 struct ec {
 	const struct ec_ops *ops;
+	bool pass_is_ours;
 	struct ec_code *codes[EC_K_MAX + 1][EC_M_MAX + 1];
 };
 
@@ -45,6 +46,11 @@ uint32_t ec_fragment_blocks(const struct ec_geometry *g, unsigned int frag)
 	return before >= g->nblocks ? 0 : MIN(g->rows, g->nblocks - before);
 }
 
+bool ec_pass_is_ours(void)
+{
+	return pass_gfni_usable();
+}
+
 int ec_open(enum ec_impl impl, struct ec **out)
 {
 	struct ec *ec = calloc(1, sizeof(*ec));
@@ -52,6 +58,7 @@ int ec_open(enum ec_impl impl, struct ec **out)
 	if (!ec)
 		return -ENOMEM;
 	ec->ops = impl == EC_REFERENCE ? &ec_ops_reference : &ec_ops_isal;
+	ec->pass_is_ours = impl == EC_ISAL && ec_pass_is_ours();
 	*out = ec;
 	return 0;
 }
@@ -86,6 +93,11 @@ int ec_code_get(struct ec *ec, unsigned int k, unsigned int m, const struct ec_c
 			free(c);
 			return rc;
 		}
+		c->pass = c->ops->pass;
+		if (ec->pass_is_ours) {
+			pass_gfni_init(c);
+			c->pass = pass_gfni;
+		}
 		ec->codes[k][m] = c;
 	}
 	*out = c;
@@ -108,7 +120,7 @@ void ec_encode_pass(const struct ec_code *c, const struct ec_pass *p)
 {
 	assert(c->k == p->geo.k && c->m == p->geo.m);
 	assert(!p->unstable || p->copy);
-	c->ops->pass(c, p);
+	c->pass(c, p);
 }
 
 int ec_decode(const struct ec_code *c, size_t len_bytes, const uint8_t *have,

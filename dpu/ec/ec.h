@@ -27,7 +27,8 @@
 #define EC_BLOCK      4096u
 #define EC_BLOCKS_MAX 1024u /* data blocks of one stripe */
 
-enum ec_impl { EC_ISAL, EC_REFERENCE };
+/* EC_ISAL: ISA-L, and passes by our own kernel where the processor can run it; EC_ISAL_ONLY: without that kernel. */
+enum ec_impl { EC_ISAL, EC_REFERENCE, EC_ISAL_ONLY };
 enum ec_matrix { EC_MATRIX_COPY = 0, EC_MATRIX_CAUCHY = 1 };
 
 struct ec_scheme {
@@ -55,6 +56,8 @@ void ec_close(struct ec *ec);
 /* Built at first use, kept until ec_close. -EINVAL outside the limits, -ENOMEM. */
 int ec_code_get(struct ec *ec, unsigned int k, unsigned int m, const struct ec_code **out);
 enum ec_matrix ec_code_matrix(const struct ec_code *c);
+/* Whether EC_ISAL makes its passes with the kernel for AVX-512 with GFNI here. */
+bool ec_pass_is_ours(void);
 
 /*
  * One pass over a batch: CRC32C of every block, parity and its CRCs, and where wanted a streamed copy of the data, in columns of
@@ -63,13 +66,11 @@ enum ec_matrix ec_code_matrix(const struct ec_code *c);
 struct ec_pass {
 	struct ec_geometry geo;
 	const uint8_t *const *blocks; /* geo.nblocks pointers to 4 KiB each */
-	uint8_t *const *
-		copy; /* NULL, or geo.nblocks destinations (an entry may be NULL); streaming stores */
+	uint8_t *const *copy; /* NULL, or geo.nblocks destinations (an entry may be NULL) */
 	uint8_t *const *copy2; /* the same, a second copy */
 	bool unstable; /* the source may change under us: everything is made from the copy taken here; copy is needed */
-	uint8_t *const *
-		parity; /* geo.m pointers to geo.rows * 4 KiB each, any memory; streaming stores when parity_stream */
-	bool parity_stream;
+	uint8_t *const *parity; /* geo.m pointers to geo.rows * 4 KiB each, any memory */
+	bool stream; /* streaming stores to copies and parity: nobody reads them soon */
 	uint32_t *crc; /* geo.nblocks, out */
 	uint32_t *parity_crc; /* geo.m * geo.rows, out: [m][rows] */
 };

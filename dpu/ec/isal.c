@@ -120,6 +120,14 @@ static uint8_t *aligned_to_stream(uint8_t *p)
 	return (uintptr_t)p % 16 ? NULL : p;
 }
 
+static void put(const struct ec_pass *p, uint8_t *to, const uint8_t *src, uint32_t len)
+{
+	if (p->stream)
+		mem_copy_stream(to, src, len);
+	else
+		memcpy(to, src, len);
+}
+
 /* CRC and copies of fragments [d, d + n), n <= CRC32C_STREAMS, none of them short. */
 static void data_column(const struct ec_pass *p, unsigned int d, unsigned int n, uint32_t at,
 	uint32_t len, struct row *row, const uint8_t *const *src, const struct ahead *next)
@@ -131,14 +139,14 @@ static void data_column(const struct ec_pass *p, unsigned int d, unsigned int n,
 		uint8_t *to = p->copy ? p->copy[row->index[d + i]] : NULL;
 
 		ahead[i] = next->row->block[d + i] + next->at;
-		dst[i] = to ? aligned_to_stream(to + at) : NULL;
+		dst[i] = to && p->stream ? aligned_to_stream(to + at) : NULL;
 		if (to && !dst[i])
-			mem_copy_stream(to + at, src[d + i], len);
+			put(p, to + at, src[d + i], len);
 	}
 	crc32c_copy_stream(n, src + d, dst, ahead, row->crc + d, len);
 	for (unsigned int i = 0; i < n; i++)
 		if (p->copy2 && p->copy2[row->index[d + i]])
-			mem_copy_stream(p->copy2[row->index[d + i]] + at, src[d + i], len);
+			put(p, p->copy2[row->index[d + i]] + at, src[d + i], len);
 }
 
 static void parity_column(const struct ec_code *c, const struct ec_pass *p, size_t at, uint32_t len,
@@ -148,7 +156,7 @@ static void parity_column(const struct ec_code *c, const struct ec_pass *p, size
 	uint8_t *out[EC_M_MAX], *dst[EC_M_MAX];
 
 	for (unsigned int i = 0; i < c->m; i++) {
-		dst[i] = p->parity_stream ? aligned_to_stream(p->parity[i] + at) : NULL;
+		dst[i] = p->stream ? aligned_to_stream(p->parity[i] + at) : NULL;
 		out[i] = dst[i] ? buf + i * len : p->parity[i] + at;
 	}
 	encode(c->tables, c->k, c->m, len, src, out);
@@ -163,12 +171,8 @@ static void parity_column(const struct ec_code *c, const struct ec_pass *p, size
 static void replicate(const struct ec_code *c, const struct ec_pass *p, size_t at, uint32_t len,
 	const uint8_t *src)
 {
-	for (unsigned int i = 0; i < c->m; i++) {
-		if (p->parity_stream)
-			mem_copy_stream(p->parity[i] + at, src, len);
-		else
-			memcpy(p->parity[i] + at, src, len);
-	}
+	for (unsigned int i = 0; i < c->m; i++)
+		put(p, p->parity[i] + at, src, len);
 }
 
 static void column(const struct ec_code *c, const struct ec_pass *p, uint32_t n, uint32_t at,

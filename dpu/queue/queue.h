@@ -37,7 +37,7 @@ struct queue_item {
 	struct stripe_extent extent; /* volume, block, nblocks, seq */
 	const uint8_t *const
 		*blocks; /* extent.nblocks pointers to 4 KiB, there until done_fn; stable unless: */
-	bool unstable; /* somebody may change them: worth it where stripelog_reads_once() */
+	bool unstable; /* somebody may change them: the log reads them once */
 	uint32_t *crc; /* extent.nblocks, out */
 	bool fua; /* closes its batch and flushes it */
 	void (*done_fn)(struct queue_item *it, enum io_status status);

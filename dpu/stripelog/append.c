@@ -21,7 +21,8 @@
 
 #define INFLIGHT_DEFAULT 32u
 #define ROUNDS_MAX       4u
-#define WRITE_MEM_PAGES  8192u /* 32 MiB: twice the largest stripe's parity (2+8, 1024 blocks) */
+#define WRITE_MEM_PAGES \
+	10240u /* 40 MiB: two of the largest stripes' parity and stable blocks (2+8, 1024 blocks) */
 
 struct void_body {
 	le64 epoch;
@@ -91,8 +92,9 @@ static void layout_of(const struct append_op *op, struct op_layout *l)
 	at = ROUND_UP(at + g->m * g->rows * (uint32_t)sizeof(uint32_t), 64u);
 	l->stable = l->blocks = at;
 	if (op->stabilized) {
-		l->blocks = at + g->nblocks * EC_BLOCK;
-		at = l->blocks + g->nblocks * (uint32_t)sizeof(*op->blocks);
+		at += g->nblocks * (uint32_t)sizeof(*op->blocks);
+		l->stable = ROUND_UP(at, ARENA_PAGE); /* devices write from there */
+		at = l->stable + g->nblocks * EC_BLOCK;
 	}
 	l->bytes = at;
 }
@@ -142,17 +144,14 @@ static int op_shape(struct append_op *op)
 	return op->h.len_bytes ? 0 : -EINVAL;
 }
 
-/* Blocks that somebody may change, when the log does not read them once (any more: a device without a window has come): one copy serves for all. */
-static void op_stabilize(struct append_op *op, const struct op_layout *l)
+/* Where blocks that somebody may change are made stable, when the log does not read them once (any more: a device without a window has
+ * come): op_encode() fills it, and it is what is written. */
+static void op_stable_places(struct append_op *op, const struct op_layout *l)
 {
 	const uint8_t **blocks = (const uint8_t **)(void *)(op->mem + l->blocks);
 
-	for (uint32_t i = 0; i < op->h.geo.nblocks; i++) {
-		uint8_t *copy = op->mem + l->stable + (size_t)i * EC_BLOCK;
-
-		memcpy(copy, op->a->blocks[i], EC_BLOCK);
-		blocks[i] = copy;
-	}
+	for (uint32_t i = 0; i < op->h.geo.nblocks; i++)
+		blocks[i] = op->mem + l->stable + (size_t)i * EC_BLOCK;
 	op->blocks = blocks;
 }
 
@@ -168,7 +167,7 @@ static int op_memory(struct append_op *op)
 		return -EAGAIN;
 	op->blocks = op->a->blocks;
 	if (op->stabilized)
-		op_stabilize(op, &l);
+		op_stable_places(op, &l);
 	return 0;
 }
 
@@ -180,6 +179,18 @@ static void op_release(struct append_op *op)
 }
 
 /* ---- encode --------------------------------------------------------------------------------------------------- */
+
+/* Nothing but CRCs, of what is written. */
+static void encode_copies(struct append_op *op)
+{
+	const struct stripe_append *a = op->a;
+
+	for (uint32_t i = 0; i < a->nblocks; i++) {
+		if (op->stabilized)
+			memcpy((uint8_t *)(uintptr_t)op->blocks[i], a->blocks[i], EC_BLOCK);
+		a->crc[i] = crc32c(op->blocks[i], EC_BLOCK);
+	}
+}
 
 static int op_encode(struct append_op *op)
 {
@@ -193,8 +204,7 @@ static int op_encode(struct append_op *op)
 	if (!op->h.geo.nblocks || op->windowed)
 		return 0;
 	if (op->h.geo.k == 1) {
-		for (uint32_t i = 0; i < a->nblocks; i++)
-			a->crc[i] = crc32c(op->blocks[i], EC_BLOCK);
+		encode_copies(op);
 		return 0;
 	}
 	rc = ec_code_get(log->ec, op->h.geo.k, op->h.geo.m, &code);
@@ -203,11 +213,14 @@ static int op_encode(struct append_op *op)
 	layout_of(op, &l);
 	for (unsigned int i = 0; i < op->h.geo.m; i++)
 		parity[i] = op->mem + l.parity + (size_t)i * op->h.geo.rows * EC_BLOCK;
-	ec_encode_pass(code, &(struct ec_pass){.geo = op->h.geo,
-				     .blocks = op->blocks,
-				     .parity = parity,
-				     .crc = a->crc,
-				     .parity_crc = (uint32_t *)(void *)(op->mem + l.crcs)});
+	ec_encode_pass(code,
+		&(struct ec_pass){.geo = op->h.geo,
+			.blocks = a->blocks,
+			.copy = op->stabilized ? (uint8_t *const *)(uintptr_t)op->blocks : NULL,
+			.unstable = op->stabilized,
+			.parity = parity,
+			.crc = a->crc,
+			.parity_crc = (uint32_t *)(void *)(op->mem + l.crcs)});
 	return 0;
 }
 

@@ -61,7 +61,7 @@ struct record {
 #define RECORD_BODY_MAX       238
 #define STRIPELOG_RECORDS_MAX 64 /* records of one append */
 
-/* Appends read each block once and make everything of what they read: blocks may be memory that somebody can change. */
+/* Appends store blocks where they belong in the one reading that everything is made of: unstable ones cost no copy in memory. */
 bool stripelog_reads_once(const struct stripelog *log);
 
 /* ---- append ------------------------------------------------------------------------------------------------ */

@@ -101,7 +101,7 @@ static int encode_into(struct append_op *op, uint8_t *const *win, uint32_t *pari
 				     .copy = copy,
 				     .unstable = op->a->unstable,
 				     .parity = parity,
-				     .parity_stream = true,
+				     .stream = true,
 				     .crc = op->a->crc,
 				     .parity_crc = parity_crc});
 	return 0;

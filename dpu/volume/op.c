@@ -358,8 +358,8 @@ static void map_piece(struct op *op, uint32_t i, uint32_t off, uint8_t *p, size_
 	op->blk[i] = off == 0 && n == IO_BLOCK_BYTES ? p : NULL;
 }
 
-/* Of memory that a VM can change all must be one: what is stored, its CRC, its parity. A plain write stores, and that is all; a log in
- * memory makes everything from what it has copied. */
+/* Of memory that a VM can change all must be one: what is stored, its CRC, its parity. A plain write stores, and that is all; the log
+ * makes everything from one reading. What goes to both is copied first. */
 static bool needs_copy(struct op *op)
 {
 	const struct flash *f;
@@ -367,7 +367,7 @@ static bool needs_copy(struct op *op)
 	if (op->kind != OP_WRITE || op->req->stable)
 		return false;
 	if (op->outcome == IO_PROTECT)
-		return op->to_data || !stripelog_reads_once(op->s->log);
+		return op->to_data;
 	f = pool_dev(op->s->pool, area_piece(op->vol, op->area, op->block)->dev)->flash;
 	return !f || !flash_info(f)->reads_once;
 }

@@ -55,7 +55,7 @@ static uint64_t run_scattered(void *arg)
 		struct ec_pass p = {.geo = e->geo,
 			.blocks = e->blocks[i % SETS],
 			.parity = e->frag[i % SETS] + e->k,
-			.parity_stream = true,
+			.stream = true,
 			.crc = e->crc,
 			.parity_crc = e->parity_crc};
 

@@ -3,6 +3,7 @@
 #ifndef TESTS_BENCH_PASS_H
 #define TESTS_BENCH_PASS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "dpu/ec/ec.h"
@@ -13,6 +14,7 @@
 struct bare {
 	uint8_t *src, *dst, *parity;
 	uint32_t io_bytes;
+	bool unstable; /* the source: as a VM's memory is */
 	uint64_t next;
 	struct ec *ec;
 	const struct ec_code *code;

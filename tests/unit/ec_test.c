@@ -3,15 +3,12 @@
 #include "dpu/ec/ec.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "common/base/util.h"
-#include "dpu/core/crc32c.h"
 
 #define N_MAX (EC_K_MAX + EC_M_MAX)
 
@@ -267,195 +264,6 @@ static void geometry_has_every_block_once_and_no_empty_fragment(void **state)
 	assert_int_equal(ec_geometry_of((struct ec_scheme){4, 9}, 1, &g), -EINVAL);
 }
 
-/* ---- the pass ----------------------------------------------------------------------------------------- */
-
-struct batch {
-	struct ec_pass pass;
-	uint8_t *source, *copied, *copied2, *parity;
-	const uint8_t *blocks[EC_BLOCKS_MAX];
-	uint8_t *copy[EC_BLOCKS_MAX], *copy2[EC_BLOCKS_MAX];
-	uint8_t *out[EC_M_MAX];
-	uint32_t crc[EC_BLOCKS_MAX], parity_crc[EC_M_MAX * EC_BLOCKS_MAX];
-};
-
-/* Blocks scattered in random order over the source, at odd addresses; some of the copies not wanted. */
-static struct batch *batch_open(struct ec_scheme scheme, uint32_t n, bool sparse_copies)
-{
-	struct batch *b = calloc(1, sizeof(*b));
-	size_t bytes = (size_t)n * EC_BLOCK;
-	struct ec_geometry g;
-
-	assert_int_equal(ec_geometry_of(scheme, n, &g), 0);
-	b->source = aligned(bytes + 64);
-	b->copied = aligned(bytes);
-	b->copied2 = aligned(bytes);
-	b->parity = aligned((size_t)g.m * g.rows * EC_BLOCK);
-	fill(b->source, bytes + 64);
-	memset(b->copied, 0, bytes);
-	memset(b->copied2, 0, bytes);
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t j = (uint32_t)(rnd() % (i + 1));
-
-		b->blocks[i] = b->blocks[j];
-		b->blocks[j] = b->source + (size_t)i * EC_BLOCK + 1 + i % 60;
-		b->copy[i] = sparse_copies && i % 3 == 0 ? NULL : b->copied + (size_t)i * EC_BLOCK;
-		b->copy2[i] = sparse_copies && i % 2 == 0 ? NULL
-							  : b->copied2 + (size_t)i * EC_BLOCK;
-	}
-	for (unsigned int i = 0; i < g.m; i++)
-		b->out[i] = b->parity + (size_t)i * g.rows * EC_BLOCK;
-	b->pass = (struct ec_pass){.geo = g,
-		.blocks = b->blocks,
-		.copy = b->copy,
-		.copy2 = b->copy2,
-		.parity = b->out,
-		.crc = b->crc,
-		.parity_crc = b->parity_crc};
-	return b;
-}
-
-static void batch_close(struct batch *b)
-{
-	free(b->source);
-	free(b->copied);
-	free(b->copied2);
-	free(b->parity);
-	free(b);
-}
-
-static void check_copies(const struct batch *b)
-{
-	static const uint8_t none[EC_BLOCK];
-
-	for (uint32_t i = 0; i < b->pass.geo.nblocks; i++) {
-		size_t at = (size_t)i * EC_BLOCK;
-
-		if (b->pass.copy)
-			assert_memory_equal(
-				b->copied + at, b->copy[i] ? b->blocks[i] : none, EC_BLOCK);
-		if (b->pass.copy2)
-			assert_memory_equal(
-				b->copied2 + at, b->copy2[i] ? b->blocks[i] : none, EC_BLOCK);
-	}
-}
-
-/* CRCs and parity are those of `blocks`, computed the slow way. */
-static void check_coding(
-	const struct batch *b, const struct ec_code *slow, const uint8_t *const *blocks)
-{
-	const struct ec_geometry *g = &b->pass.geo;
-	size_t len = (size_t)g->rows * EC_BLOCK;
-	uint8_t *frag[EC_K_MAX], *parity[EC_M_MAX];
-
-	for (unsigned int d = 0; d < g->k; d++) {
-		frag[d] = calloc(1, len);
-		for (uint32_t r = 0; r < ec_fragment_blocks(g, d); r++)
-			memcpy(frag[d] + (size_t)r * EC_BLOCK, blocks[d * g->rows + r], EC_BLOCK);
-	}
-	for (unsigned int i = 0; i < g->m; i++)
-		parity[i] = malloc(len);
-	ec_encode(slow, len, (const uint8_t *const *)frag, parity);
-	for (uint32_t i = 0; i < g->nblocks; i++)
-		assert_int_equal(b->crc[i], crc32c(blocks[i], EC_BLOCK));
-	for (unsigned int i = 0; i < g->m; i++) {
-		assert_memory_equal(b->out[i], parity[i], len);
-		for (uint32_t r = 0; r < g->rows; r++)
-			assert_int_equal(b->parity_crc[i * g->rows + r],
-				crc32c(parity[i] + (size_t)r * EC_BLOCK, EC_BLOCK));
-		free(parity[i]);
-	}
-	for (unsigned int d = 0; d < g->k; d++)
-		free(frag[d]);
-}
-
-static void one_pass(enum ec_impl impl, int rounds)
-{
-	const struct ec_code *code, *slow;
-	struct ec *ec, *ref;
-
-	seed_and_say();
-	assert_int_equal(ec_open(impl, &ec), 0);
-	assert_int_equal(ec_open(EC_REFERENCE, &ref), 0);
-	for (int i = 0; i < rounds; i++) {
-		struct ec_scheme scheme = {
-			(uint8_t)(1 + rnd() % EC_K_MAX), (uint8_t)(1 + rnd() % EC_M_MAX)};
-		uint32_t n = i % 10 == 9 ? EC_BLOCKS_MAX : 1 + (uint32_t)(rnd() % 60);
-		struct batch *b = batch_open(scheme, n, rnd() % 2);
-		struct ec_pass *p = &b->pass;
-
-		p->parity_stream = rnd() % 2;
-		p->unstable = rnd() % 2;
-		if (!p->unstable && rnd() % 2)
-			p->copy = NULL;
-		if (rnd() % 2)
-			p->copy2 = NULL;
-		assert_int_equal(ec_code_get(ec, p->geo.k, p->geo.m, &code), 0);
-		assert_int_equal(ec_code_get(ref, p->geo.k, p->geo.m, &slow), 0);
-		ec_encode_pass(code, p);
-		check_copies(b);
-		check_coding(b, slow, b->blocks);
-		batch_close(b);
-	}
-	ec_close(ec);
-	ec_close(ref);
-}
-
-static void isal_does_crc_copies_and_parity_in_one_pass(void **state)
-{
-	one_pass(EC_ISAL, 60);
-}
-
-static void the_reference_does_the_same_pass(void **state)
-{
-	one_pass(EC_REFERENCE, 20);
-}
-
-struct meddler {
-	struct batch *b;
-	atomic_bool stop;
-};
-
-static void *meddle(void *arg)
-{
-	struct meddler *md = arg;
-	volatile uint8_t *p = md->b->source;
-	size_t bytes = (size_t)md->b->pass.geo.nblocks * EC_BLOCK;
-
-	for (size_t at = 0; !atomic_load_explicit(&md->stop, memory_order_relaxed); at += 61)
-		p[at % bytes]++;
-	return NULL;
-}
-
-static void a_source_that_changes_meanwhile_is_stored_as_one_image(void **state)
-{
-	struct ec_scheme scheme = {4, 2};
-	const struct ec_code *code, *slow;
-	struct meddler md = {.b = batch_open(scheme, 64, false)};
-	const uint8_t *stored[64];
-	struct ec *ec, *ref;
-	pthread_t thread;
-
-	seed_and_say();
-	assert_int_equal(ec_open(EC_ISAL, &ec), 0);
-	assert_int_equal(ec_open(EC_REFERENCE, &ref), 0);
-	assert_int_equal(ec_code_get(ec, 4, 2, &code), 0);
-	assert_int_equal(ec_code_get(ref, 4, 2, &slow), 0);
-	md.b->pass.unstable = true;
-	for (int i = 0; i < 64; i++)
-		stored[i] = md.b->copy[i];
-	assert_int_equal(pthread_create(&thread, NULL, meddle, &md), 0);
-	for (int i = 0; i < 30; i++) {
-		ec_encode_pass(code, &md.b->pass);
-		assert_memory_equal(md.b->copied, md.b->copied2, 64 * EC_BLOCK);
-		check_coding(md.b, slow, stored);
-	}
-	atomic_store(&md.stop, true);
-	pthread_join(thread, NULL);
-	batch_close(md.b);
-	ec_close(ec);
-	ec_close(ref);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,9 +272,6 @@ int main(void)
 		cmocka_unit_test(both_make_the_same_parity_and_read_each_other),
 		cmocka_unit_test(limits_and_malformed_decodes_are_refused),
 		cmocka_unit_test(geometry_has_every_block_once_and_no_empty_fragment),
-		cmocka_unit_test(isal_does_crc_copies_and_parity_in_one_pass),
-		cmocka_unit_test(the_reference_does_the_same_pass),
-		cmocka_unit_test(a_source_that_changes_meanwhile_is_stored_as_one_image),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,13 +101,13 @@ static void so_it_is_where_the_log_reads_it_in_place(void **state)
 }
 
 /* The fragments carry it, not only what was read: with any two devices away the decoded data has the right CRC. */
-static void fragments_of_memory_that_changed_decode(void **state)
+static void they_decode(bool bare)
 {
 	struct iovec iov;
 	struct io_req r;
 	unsigned int v;
 
-	sb_open(&(struct sb_cfg){.ndevs = 7, .k = 4, .m = 2, .bare = true});
+	sb_open(&(struct sb_cfg){.ndevs = 7, .k = 4, .m = 2, .bare = bare});
 	v = sb_volume("a", 64, VOLUME_FRAGMENTS, 0);
 	iov = (struct iovec){sb.out, BLOCKS * SB_BLOCK};
 	memset(sb.out, 0x11, BLOCKS * SB_BLOCK);
@@ -121,12 +121,23 @@ static void fragments_of_memory_that_changed_decode(void **state)
 	sb_close();
 }
 
+static void fragments_of_memory_that_changed_decode(void **state)
+{
+	they_decode(true);
+}
+
+static void so_do_fragments_that_the_devices_write_later(void **state)
+{
+	they_decode(false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(memory_that_changes_under_a_write_is_stored_as_one_thing),
 		cmocka_unit_test(so_it_is_where_the_log_reads_it_in_place),
 		cmocka_unit_test(fragments_of_memory_that_changed_decode),
+		cmocka_unit_test(so_do_fragments_that_the_devices_write_later),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
