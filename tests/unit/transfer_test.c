@@ -2,6 +2,10 @@
 /* A VM's volumes move from one store to another while it writes. */
 #include "tests/unit/transferbed.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
 #include "dpu/volume/store_priv.h"
 
 enum { BLOCKS = 1024, SPAN = 1024 };
@@ -402,9 +406,20 @@ static void passes_keep_to_the_movers_ceiling(void **state)
 	finish_bed();
 }
 
+static atomic_bool closed;
+
+static void *other_shard(void *arg)
+{
+	while (!closed)
+		if (!shard_run_once(tb.side[1].sh))
+			usleep(100);
+	return NULL;
+}
+
 static void it_may_be_left_in_the_middle(void **state)
 {
 	struct transfer_settled out;
+	pthread_t thread;
 
 	start(48);
 	tb_move_with(&usual);
@@ -413,8 +428,11 @@ static void it_may_be_left_in_the_middle(void **state)
 	assert_int_equal(transfer_pause(tb.t, NULL), 0);
 	for (unsigned int i = 0; i < 3000; i++)
 		tb_round();
-	transfer_close(tb.t);
-	tb.t = NULL;
+	closed = false;
+	assert_int_equal(pthread_create(&thread, NULL, other_shard, NULL), 0);
+	tb_close_move();
+	closed = true;
+	pthread_join(thread, NULL);
 	assert_int_equal(tb_notes(0), 3);
 	assert_int_equal(tb_notes(1), 3);
 	for (unsigned int i = 0; i < 2; i++)
