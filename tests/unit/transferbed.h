@@ -58,7 +58,7 @@ struct tb_req {
 
 static struct tb {
 	struct tb_side side[2];
-	bool volatile_cache, monotonic;
+	bool volatile_cache, monotonic, small;
 	/* the VM */
 	unsigned int where; /* durable */
 	bool running, broken; /* broken: its requests may fail: the machine is dying */
@@ -109,9 +109,9 @@ static inline void tb_store(unsigned int i, struct pool *p)
 	struct store_cfg c = {.pool = p,
 		.queue = QUEUE_CFG_DEFAULT,
 		.max_requests = 16,
-		.buffer_bytes = 8 << 20,
-		.map_bytes = 16 << 20,
-		.table_bytes = 32 << 20,
+		.buffer_bytes = tb.small ? 2 << 20 : 8 << 20,
+		.map_bytes = tb.small ? 1 << 20 : 16 << 20,
+		.table_bytes = tb.small ? 4 << 20 : 32 << 20,
 		.checkpoint_bytes = 8 << 20};
 	struct err e = {0};
 
@@ -163,6 +163,7 @@ static inline void tb_start(bool volatile_cache, unsigned int mib0, unsigned int
 {
 	memset(&tb, 0, sizeof(tb));
 	tb.volatile_cache = volatile_cache;
+	tb.small = mib0 <= 16;
 	tb.seed = 0x9e3779b97f4a7c15ull;
 	tb.page = malloc((size_t)TB_REQ_BLOCKS * TB_BLOCK);
 	for (unsigned int i = 0; i < TB_REQS; i++)
@@ -549,7 +550,7 @@ static inline void tb_switch(void *arg)
 {
 	tb.switches++;
 	assert_int_equal(tb.flying, 0);
-	if (tb.refuse_switch) {
+	if (tb.refuse_switch || tb.broken) {
 		transfer_not_switched(tb.t, "the assignment could not be written");
 		return;
 	}
