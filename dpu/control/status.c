@@ -425,7 +425,8 @@ static void warn_of_devices(struct card *card, struct call *c, Parapet__Status *
 					id.path, id.vm));
 	}
 	for (size_t i = 0; i < pb->n_devices; i++)
-		if (!device_find(card, pb->devices[i]->vm, pb->devices[i]->path))
+		if (card_owns(card, pb->devices[i]->vm) &&
+			!device_find(card, pb->devices[i]->vm, pb->devices[i]->path))
 			warn(c, r,
 				call_fmt(c,
 					"device %s of VM %u is in the tables, but not in the pool",

@@ -221,6 +221,14 @@ int call_task_control(struct card *card, struct call *c)
 	return rc < 0 ? rc : answer(card, c, false, req->id);
 }
 
+/* A ceiling is the card's: each shard's mover gets its part. A share is of what the shard's own VMs do. */
+static uint64_t part_of(const struct card *c, uint64_t ceiling)
+{
+	uint64_t part = ceiling / c->count + (c->cfg.index < ceiling % c->count);
+
+	return ceiling ? MAX(part, 1ull) : 0; /* 0 would be none */
+}
+
 int call_task_limits(struct card *card, struct call *c)
 {
 	const Parapet__TaskLimits *req = c->req->task_limits;
@@ -233,7 +241,7 @@ int call_task_limits(struct card *card, struct call *c)
 	if (req->has_share_percent)
 		limits.share_percent = req->share_percent;
 	if (req->has_ceiling_bytes_per_s)
-		limits.ceiling_bytes_per_s = req->ceiling_bytes_per_s;
+		limits.ceiling_bytes_per_s = part_of(card, req->ceiling_bytes_per_s);
 	if (req->has_share_percent || req->has_ceiling_bytes_per_s) {
 		rc = mover_set_limits(card->mover, &limits, &c->err);
 		if (rc < 0)
