@@ -135,7 +135,7 @@ static void pools_stop(struct dpu *d)
 
 static int server_begin(struct dpu *d, struct err *e)
 {
-	return server_start(shards_card(d->shards, 0), d->control, &d->server, e);
+	return server_start(d->shards, d->control, &d->server, e);
 }
 
 static void server_end(struct dpu *d)
