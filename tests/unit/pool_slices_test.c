@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -510,6 +511,142 @@ static void what_cannot_be_wiped_is_named(void **state)
 	assert_string_equal(e.object, "f0");
 }
 
+/* ---- parapet-fsck ------------------------------------------------------------------------------------------ */
+
+static char said[1 << 16];
+
+/* What it says, errors too, is in said[]. */
+static int fsck(bool json)
+{
+	char self[256] = {0}, program[300], args[DEVS][100], out[] = "/var/tmp/parapet-fsck-XXXXXX";
+	char deep[] = "--deep", as_json[] = "--json";
+	char *argv[DEVS + 4] = {program, deep, json ? as_json : deep};
+	int fd = mkstemp(out), status;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	pid_t pid;
+
+	assert_true(n > 0 && fd >= 0);
+	for (int i = 0; i < 2; i++) /* .../bin/unit/TEST: .../bin */
+		*strrchr(self, '/') = 0;
+	snprintf(program, sizeof(program), "%s/parapet-fsck", self);
+	for (unsigned int i = 0; i < DEVS; i++) {
+		snprintf(args[i], sizeof(args[i]), "f%u=%.70s", i, paths[i]);
+		argv[3 + i] = args[i];
+	}
+	unlink(out);
+	pid = fork();
+	if (!pid) {
+		dup2(fd, STDOUT_FILENO);
+		dup2(fd, STDERR_FILENO);
+		execv(program, argv);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	n = pread(fd, said, sizeof(said) - 1, 0);
+	assert_true(n >= 0 && WIFEXITED(status));
+	said[n] = 0;
+	close(fd);
+	if (WEXITSTATUS(status) == 127)
+		skip(); /* only the tests were built */
+	return WEXITSTATUS(status);
+}
+
+static bool says(const char *text)
+{
+	if (!strstr(said, text))
+		print_message("# not there: %s\n%s\n", text, said);
+	return strstr(said, text);
+}
+
+/* How often. */
+static unsigned int times(const char *text)
+{
+	unsigned int n = 0;
+
+	for (const char *at = said; (at = strstr(at, text)); at++)
+		n++;
+	return n;
+}
+
+static void flip(unsigned int dev, uint64_t off)
+{
+	uint8_t junk[BLOCK] __attribute__((aligned(4096)));
+	struct flash *f;
+	struct err e = {0};
+
+	memset(junk, 0x96, sizeof(junk));
+	assert_int_equal(flash_of(sh, dev, &(struct flash_opts){0}, &f, &e), 0);
+	for (unsigned int slot = 0; slot < 2; slot++)
+		assert_int_equal(
+			flash_rw_sync(f, FLASH_WRITE, off + slot * SB_SLOT_STRIDE, junk, BLOCK), 0);
+	flash_close(f);
+}
+
+static void fsck_looks_over_the_pool_of_every_slice(void **state)
+{
+	struct flash_opts o = part(1, 2);
+	struct flash *f;
+	struct err e = {0};
+
+	live_both(true);
+	assert_int_equal(fsck(false), 0);
+	assert_true(says("shard 0 of 2") && says("shard 1 of 2"));
+	assert_int_equal(times("clean\n"), 2);
+	assert_int_equal(fsck(true), 0);
+	assert_true(says("\"slices\": 2") && says("\"shard\": 1"));
+	assert_int_equal(times("\"problems\": 0"), 2);
+	assert_int_equal(times("\"blocks_read\": 512"), 2);
+	assert_int_equal(flash_of(sh, 3, &o, &f, &e), 0);
+	assert_int_equal(fsck(false), 8);
+	assert_true(says("shard 0: f3") && says("in use"));
+	flash_close(f);
+}
+
+static void fsck_tells_what_is_wrong_in_which_shard(void **state)
+{
+	live_both(true);
+	flip(2, WIDTH);
+	assert_int_equal(fsck(true), 4);
+	assert_true(says("shard 1: f2: no superblock"));
+	assert_int_equal(times("shard 0: "), 0);
+	flip(1, 0); /* which says how it is cut */
+	assert_int_equal(fsck(true), 4);
+	assert_true(says("shard 0: f1: no superblock"));
+	assert_int_equal(times("shard 1: f1"), 0);
+	flip(2, 0);
+	flip(3, 0);
+	assert_int_equal(fsck(false), 4); /* the last that knows of slices */
+	assert_true(says("shard 1 of 2"));
+	flip(0, 0);
+	assert_int_equal(fsck(false), 8);
+	assert_true(says("none of the devices belongs to a pool"));
+}
+
+static void fsck_finds_devices_that_have_shrunk_or_are_cut_otherwise(void **state)
+{
+	struct pool_cfg cfg = {
+		.name = "whole", .scheme = {1, 1}, .segment_bytes = POOL_SEGMENT_MIN};
+	struct pool_member m[2] = {{.name = "a"}, {.name = "b"}};
+	struct err e = {0};
+	struct pool *p;
+
+	live_both(true);
+	assert_int_equal(truncate(paths[3], SIZE - BLOCK), 0);
+	assert_int_equal(fsck(true), 4);
+	assert_true(says("shard 0: f3: it has shrunk") && says("shard 1: f3: it has shrunk"));
+	assert_int_equal(truncate(paths[3], BLOCK), 0);
+	assert_int_equal(fsck(true), 4);
+	assert_true(says("shard 0: f3: 4 KiB is too small"));
+	assert_int_equal(truncate(paths[3], SIZE), 0);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(flash_of(sh, 3 + i, &(struct flash_opts){0}, &m[i].flash, &e), 0);
+	assert_int_equal(pool_create(sh, &cfg, m, 2, true, &p, &e), 0);
+	pool_close(p);
+	assert_int_equal(fsck(true), 4);
+	assert_true(says("shard 0: f3: belongs to pool"));
+	assert_true(says("shard 1: f3: no superblock"));
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -523,6 +660,9 @@ int main(void)
 		T(a_whole_pool_says_so_and_has_the_format_it_had),
 		T(a_creation_that_is_undone_leaves_nothing),
 		T(what_cannot_be_wiped_is_named),
+		T(fsck_looks_over_the_pool_of_every_slice),
+		T(fsck_tells_what_is_wrong_in_which_shard),
+		T(fsck_finds_devices_that_have_shrunk_or_are_cut_otherwise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
