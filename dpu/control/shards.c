@@ -222,6 +222,16 @@ int shards_run(
 	return rc < 0 ? rc : j.rc;
 }
 
+/* Once it is posted its rc is that of whoever runs it. */
+static bool job_post(struct shard *sh, struct job *j)
+{
+	int rc = shard_post(sh, job_run, j);
+
+	if (rc < 0)
+		j->rc = rc;
+	return rc == 0;
+}
+
 struct jobs {
 	struct job j[SHARDS_MAX];
 	unsigned int n;
@@ -250,8 +260,7 @@ static void run_here(struct shards *s, struct jobs *js)
 {
 	for (unsigned int i = 1; i < js->n; i++) {
 		js->j[i].wake = s->members[0].sh;
-		js->j[i].rc = shard_post(s->members[i].sh, job_run, &js->j[i]);
-		if (js->j[i].rc < 0)
+		if (!job_post(s->members[i].sh, &js->j[i]))
 			atomic_store(&js->j[i].ended, true);
 	}
 	js->j[0].rc = js->j[0].fn(js->j[0].card, js->j[0].arg);
@@ -267,8 +276,7 @@ static void run_from_outside(struct shards *s, struct jobs *js)
 	sem_init(&done, 0, 0);
 	for (unsigned int i = 0; i < js->n; i++) {
 		js->j[i].done = &done;
-		js->j[i].rc = shard_post(s->members[i].sh, job_run, &js->j[i]);
-		posted += js->j[i].rc == 0;
+		posted += job_post(s->members[i].sh, &js->j[i]);
 	}
 	while (posted--)
 		wait_sem(&done);
