@@ -69,6 +69,32 @@ unsigned int devices_of_vm(const struct card *c, uint32_t vm)
 	return n;
 }
 
+int card_vms_of_devices(const struct card *c, uint32_t **vms, size_t *n)
+{
+	struct volume *vol = c->store ? volume_first(c->store) : NULL;
+	struct device_id id;
+	size_t room = 1;
+
+	for (; vol; vol = volume_next(vol))
+		room++;
+	*n = 0;
+	*vms = calloc(room, sizeof(**vms));
+	if (!*vms)
+		return -ENOMEM;
+	vol = c->store ? volume_first(c->store) : NULL;
+	for (; vol; vol = volume_next(vol)) {
+		size_t i = 0;
+
+		if (device_parse(vol, &id) < 0)
+			continue;
+		while (i < *n && (*vms)[i] != id.vm)
+			i++;
+		if (i == *n)
+			(*vms)[(*n)++] = id.vm;
+	}
+	return 0;
+}
+
 /* The lowest number no device of the VM has; 0: none. */
 static uint32_t free_nsid(const struct card *c, uint32_t vm)
 {
@@ -251,10 +277,12 @@ int call_device_list(struct card *card, struct call *c)
 		return -ENOMEM;
 	vol = card->store ? volume_first(card->store) : NULL;
 	for (; vol && rc == 0; vol = volume_next(vol))
-		if (device_parse(vol, &id) == 0 && (!req->has_vm || req->vm == id.vm))
+		if (device_parse(vol, &id) == 0 && (!req->has_vm || req->vm == id.vm) &&
+			card_owns(card, id.vm))
 			rc = fill_device(card, c, vol, r->devices[r->n_devices++]);
 	for (size_t i = 0; i < pb->n_devices; i++)
 		if ((!req->has_vm || req->vm == pb->devices[i]->vm) &&
+			card_owns(card, pb->devices[i]->vm) &&
 			!device_find(card, pb->devices[i]->vm, pb->devices[i]->path))
 			r->missing[r->n_missing++] = pb->devices[i];
 	c->doc = tables_doc_get(card->doc); /* "missing" is a part of it */

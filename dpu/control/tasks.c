@@ -3,6 +3,7 @@
 #include "dpu/control/card_priv.h"
 
 #include "common/base/util.h"
+#include "dpu/control/task_id.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +18,16 @@ static_assert((int)MOVER_CANCELLED == (int)PARAPET__TASK_STATE__TASK_STATE_CANCE
 bool task_has_ended(const struct mover_task *t)
 {
 	return t->state == MOVER_DONE || t->state == MOVER_FAILED || t->state == MOVER_CANCELLED;
+}
+
+static uint32_t outside(const struct card *c, uint32_t id)
+{
+	return task_id_outside(id, card_index(c), card_count(c));
+}
+
+static uint32_t inside(const struct card *c, uint32_t id)
+{
+	return task_id_inside(id, card_index(c), card_count(c));
 }
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
@@ -34,7 +45,7 @@ void task_fill(
 {
 	char name[128];
 
-	m->id = t->id;
+	m->id = outside(card, t->id);
 	m->has_reason = m->has_state = m->has_done = m->has_total = m->has_bytes =
 		m->has_bytes_per_s = m->has_errors = m->has_repaired = m->has_unrecoverable = true;
 	m->reason = (Parapet__TaskReason)t->reason;
@@ -126,9 +137,11 @@ int call_task_list(struct card *card, struct call *c)
 {
 	const Parapet__TaskList *req = c->req->task_list;
 
-	if (req->has_id && (!card->mover || !mover_task_find(card->mover, req->id)))
+	uint32_t id = inside(card, req->id);
+
+	if (req->has_id && (!card->mover || !mover_task_find(card->mover, id)))
 		return no_such_task(req->id, &c->err);
-	return answer(card, c, !req->has_id, req->id);
+	return answer(card, c, !req->has_id, id);
 }
 
 /* ---- start -------------------------------------------------------------------------------------------------------- */
@@ -198,19 +211,22 @@ int call_task_start(struct card *card, struct call *c)
 int call_task_control(struct card *card, struct call *c)
 {
 	const Parapet__TaskControl *req = c->req->task_control;
+	uint32_t id = inside(card, req->id);
 	int rc = pool_need(card, &c->err);
+	struct err why = {0};
+	char object[32];
 
 	if (rc < 0)
 		return rc;
 	switch (req->action) {
 	case PARAPET__TASK_ACTION__TASK_ACTION_PAUSE:
-		rc = mover_pause(card->mover, req->id, &c->err);
+		rc = mover_pause(card->mover, id, &why);
 		break;
 	case PARAPET__TASK_ACTION__TASK_ACTION_RESUME:
-		rc = mover_resume(card->mover, req->id, &c->err);
+		rc = mover_resume(card->mover, id, &why);
 		break;
 	case PARAPET__TASK_ACTION__TASK_ACTION_CANCEL:
-		rc = mover_cancel(card->mover, req->id, &c->err);
+		rc = mover_cancel(card->mover, id, &why);
 		break;
 	default:
 		return err_set(&c->err, -EINVAL, "task", "action",
@@ -218,7 +234,18 @@ int call_task_control(struct card *card, struct call *c)
 	}
 	if (rc == -ENOENT)
 		return no_such_task(req->id, &c->err);
-	return rc < 0 ? rc : answer(card, c, false, req->id);
+	snprintf(object, sizeof(object), "task %u", req->id);
+	return rc < 0 ? err_set(&c->err, rc, object, why.field, "%s",
+				why.reason[0] ? why.reason : strerror(-rc))
+		      : answer(card, c, false, id);
+}
+
+/* A ceiling is the card's: each shard's mover gets its part. A share is of what the shard's own VMs do. */
+static uint64_t part_of(const struct card *c, uint64_t ceiling)
+{
+	uint64_t part = ceiling / c->count + (c->cfg.index < ceiling % c->count);
+
+	return ceiling ? MAX(part, 1ull) : 0; /* 0 would be none */
 }
 
 int call_task_limits(struct card *card, struct call *c)
@@ -233,7 +260,7 @@ int call_task_limits(struct card *card, struct call *c)
 	if (req->has_share_percent)
 		limits.share_percent = req->share_percent;
 	if (req->has_ceiling_bytes_per_s)
-		limits.ceiling_bytes_per_s = req->ceiling_bytes_per_s;
+		limits.ceiling_bytes_per_s = part_of(card, req->ceiling_bytes_per_s);
 	if (req->has_share_percent || req->has_ceiling_bytes_per_s) {
 		rc = mover_set_limits(card->mover, &limits, &c->err);
 		if (rc < 0)
@@ -343,12 +370,12 @@ static void on_task(void *arg, const struct mover_task *t)
 	if (task_has_ended(t))
 		event_post(c->events, kinds[t->state].severity, kinds[t->state].kind, object,
 			"task %u, %s: %llu errors found, %llu repaired, %llu blocks lost%s%s",
-			t->id, mover_reason_name(t->reason), (unsigned long long)t->found,
-			(unsigned long long)t->repaired, (unsigned long long)t->unrecoverable,
-			t->text[0] ? ": " : "", t->text);
+			outside(c, t->id), mover_reason_name(t->reason),
+			(unsigned long long)t->found, (unsigned long long)t->repaired,
+			(unsigned long long)t->unrecoverable, t->text[0] ? ": " : "", t->text);
 	else
 		event_post(c->events, kinds[t->state].severity, kinds[t->state].kind, object,
-			"task %u, %s%s%s", t->id, mover_reason_name(t->reason),
+			"task %u, %s%s%s", outside(c, t->id), mover_reason_name(t->reason),
 			t->text[0] ? ": " : "", t->text);
 }
 

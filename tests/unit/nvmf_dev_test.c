@@ -31,7 +31,11 @@ static struct peer *peers[2];
 static struct nvmf_dev *d, *other;
 static struct req reqs[NIOS];
 static unsigned int nreqs, nfenced, nresized;
-static uint32_t restart_min_ms; /* of the next device that is opened */
+/* Of the next device that is opened: */
+static uint32_t restart_min_ms;
+static const uint8_t *hostid; /* NULL: a host of its own */
+static int only_peer; /* -1: over all there are */
+static const uint8_t host[16] = {7, 7};
 
 static void on_fenced(struct nvmf_dev *dev, void *arg)
 {
@@ -49,6 +53,8 @@ static int setup(void **state)
 {
 	nreqs = nfenced = nresized = 0;
 	restart_min_ms = 1;
+	hostid = NULL;
+	only_peer = -1;
 	d = other = NULL;
 	peers[0] = peers[1] = NULL;
 	memset(reqs, 0, sizeof(reqs));
@@ -79,6 +85,7 @@ static struct peer *peer_add(int i, struct peer_cfg cfg)
 static struct nvmf_dev *dev_begin(uint32_t timeout_ms)
 {
 	struct nvmf_dev_cfg cfg = {.ctrl = {.subnqn = PEER_NQN,
+					   .hostid = hostid,
 					   .keep_alive_ms = KATO_MS,
 					   .depth = 32,
 					   .reconnect_min_ms = 20,
@@ -89,9 +96,11 @@ static struct nvmf_dev *dev_begin(uint32_t timeout_ms)
 	struct nvmf_dev *dev;
 	struct err err = {0};
 
-	for (; cfg.npaths < 2 && peers[cfg.npaths]; cfg.npaths++) {
+	for (int i = 0; i < 2 && peers[i]; i++) {
+		if (only_peer >= 0 && i != only_peer)
+			continue;
 		snprintf(cfg.paths[cfg.npaths].host, sizeof(cfg.paths[0].host), "127.0.0.1");
-		cfg.paths[cfg.npaths].port = peers[cfg.npaths]->port;
+		cfg.paths[cfg.npaths++].port = peers[i]->port;
 	}
 	if (nvmf_dev_open(sh, &cfg, &events, NULL, &dev, &err) < 0)
 		fail_msg("%s", err_text(&err));
@@ -935,6 +944,93 @@ static void a_claim_made_again_on_another_path_proves_nothing(void **state)
 	assert_int_equal(peers[0]->nflushes + peers[1]->nflushes, 0);
 }
 
+/* Two devices of one host, as slices are. */
+static void open_two(void)
+{
+	hostid = host;
+	only_peer = 0;
+	d = dev_open(0);
+	only_peer = peers[1] ? 1 : 0;
+	other = dev_open(0);
+}
+
+static unsigned int registered(void)
+{
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(ns->reg); i++)
+		n += ns->reg[i].key != 0;
+	return n;
+}
+
+static void the_devices_of_a_host_share_its_claim(void **state)
+{
+	struct err err = {0};
+
+	peer_add(0, (struct peer_cfg){.reservations = true});
+	open_two();
+	assert_int_equal(nvmf_dev_claim(d, 0x11, false, &err), 0);
+	assert_int_equal(nvmf_dev_claim(other, 0x22, true, &err), -EBUSY);
+	assert_non_null(strstr(err.reason, "another key"));
+	assert_int_equal(nvmf_dev_claim(other, 0x11, false, &err), 0);
+	assert_int_equal(registered(), 1);
+	assert_int_equal(wait_for(submit_to(other, NVMF_DEV_WRITE, 0, 2, true)), NVMF_DEV_OK);
+	assert_int_equal(nvmf_dev_unclaim(d, &err), 0);
+	assert_true(is_claimed(NULL));
+	assert_int_equal(nvmf_dev_unclaim(d, &err), 0); /* has none any more */
+	assert_true(is_claimed(NULL));
+	assert_int_equal(nvmf_dev_claim(d, 0x11, false, &err), 0);
+	nvmf_dev_close(other); /* without giving it back */
+	other = NULL;
+	assert_true(is_claimed(NULL));
+	assert_int_equal(nvmf_dev_claim(d, 0x33, false, &err), 0); /* alone again */
+	assert_int_equal(nvmf_dev_unclaim(d, &err), 0);
+	assert_false(is_claimed(NULL));
+	assert_int_equal(registered(), 0);
+	assert_int_equal(nfenced, 0);
+}
+
+static void a_claim_made_again_by_another_device_proves_nothing(void **state)
+{
+	struct err err = {0};
+
+	peer_add(0, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	peer_add(1, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	open_two();
+	claim();
+	assert_int_equal(nvmf_dev_claim(other, 0x11, false, &err), 0);
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	peer_down(peers[1]);
+	peer_down(peers[0]);
+	while (is_up(d, 0) || is_up(other, 0))
+		shard_run_once(sh);
+	forget_claims();
+	assert_int_equal(peer_up(peers[1]), 0);
+	assert_int_equal(shard_wait(sh, is_claimed, NULL, WAIT_NS), 0);
+	assert_int_equal(peer_up(peers[0]), 0);
+	assert_int_equal(shard_wait(sh, all_up, d, WAIT_NS), 0);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_GONE);
+	assert_int_equal(peers[0]->nflushes + peers[1]->nflushes, 0);
+	assert_int_equal(nfenced, 0);
+}
+
+static void a_claim_that_is_still_there_proves_the_cache_of_all_its_devices(void **state)
+{
+	struct err err = {0};
+
+	peer_add(0, (struct peer_cfg){.reservations = true, .no_ptpl = true});
+	open_two();
+	claim();
+	assert_int_equal(nvmf_dev_claim(other, 0x11, false, &err), 0);
+	assert_int_equal(run(NVMF_DEV_WRITE, 0, 1), NVMF_DEV_OK);
+	assert_int_equal(wait_for(submit_to(other, NVMF_DEV_WRITE, 8, 2, true)), NVMF_DEV_OK);
+	away_for(100);
+	assert_int_equal(shard_wait(sh, all_up, other, WAIT_NS), 0);
+	assert_int_equal(run(NVMF_DEV_FLUSH, 0, 0), NVMF_DEV_OK);
+	assert_int_equal(wait_for(submit_to(other, NVMF_DEV_FLUSH, 0, 0, true)), NVMF_DEV_OK);
+	assert_int_equal(peers[0]->nflushes, 2);
+}
+
 static void a_target_without_reservations_says_so(void **state)
 {
 	struct err err = {0};
@@ -987,6 +1083,9 @@ int main(void)
 		T(a_claim_younger_than_the_write_proves_nothing),
 		T(a_claim_that_survives_a_loss_of_power_proves_nothing),
 		T(a_claim_made_again_on_another_path_proves_nothing),
+		T(the_devices_of_a_host_share_its_claim),
+		T(a_claim_made_again_by_another_device_proves_nothing),
+		T(a_claim_that_is_still_there_proves_the_cache_of_all_its_devices),
 		T(a_target_without_reservations_says_so),
 	};
 
