@@ -19,7 +19,7 @@
  *	POST   /v1/pools/checkpoint {node}
  *	GET    /v1/tasks?node=&id=		POST /v1/tasks {node, reason, flash, vm, path, plain_too}
  *	POST   /v1/tasks/pause, /resume, /cancel {node, id}	PATCH /v1/tasks/limits {node, share, ceiling}
- *	GET    /v1/shards?node=		the shards of a card, as ShardList answers
+ *	GET    /v1/shards?node=		the shards of a card, as ShardList answers	POST /v1/shards/move {node, vm, shard}
  *	GET    /v1/events?after=&follow=1	JSON lines
  *
  * "node" may be left out where there is only one. A change may carry "base": {"NODE": VERSION} in the query as

@@ -275,6 +275,7 @@ static const struct cli_argument scrub_args[] = {
 static const struct cli_argument grow_args[] = {
 	{"VM", "vm"}, {"DEVICE", "path"}, {"SIZE", "size"}, {NULL}};
 static const struct cli_argument explain_args[] = {{"VM", "vm"}, {"DEVICE", "device"}, {NULL}};
+static const struct cli_argument shard_move_args[] = {{"VM", "vm"}, {"SHARD", "shard"}, {NULL}};
 static const struct cli_argument vm_arg[] = {{"VM", "vm"}, {NULL}};
 static const struct cli_argument vm_arg_optional[] = {
 	{"VM", "vm", true}, {"DEVICE", "path", true}, {NULL}};
@@ -366,6 +367,12 @@ const struct cli_command cli_commands[] = {
 		"polling card always runs. USED and FREE are of its own slice of the flash: a "
 		"shard "
 		"can be full while another is not."},
+
+	{"shard", "move", "take a VM to another shard while it goes on", shard_move_args, {NULL},
+		"POST", "/v1/shards/move", NULL, render_tasks, NULL,
+		"Its devices are copied by a task (task watch, pause, resume, cancel); then the VM "
+		"stands still for what it has written last, and goes on there. A VM behind a port "
+		"stays on shard 0."},
 
 	{"vm", "add", "make a VM known", name_arg, {vm_options, base_option}, "POST", "/v1/vms",
 		NULL, render_change},
