@@ -75,6 +75,7 @@ struct card_cfg {
 /* What a card asks and tells whoever runs several of them; called on the card's thread. */
 struct card_peers_ops {
 	bool (*owns_vm)(void *arg, unsigned int index, uint32_t vm);
+	int (*shard_of_vm)(void *arg, uint32_t vm); /* -ENOENT: nobody said */
 	/* This card's pool declared a device failed: the others', on their own slices of it, are to do the same (card_fail_flash()). */
 	void (*flash_failed)(
 		void *arg, unsigned int index, const char *name, enum pool_cause cause);

@@ -66,6 +66,8 @@ struct card {
 	struct timer retry_timer; /* ways in that did not come up */
 	struct store *store; /* NULL: no pool */
 	struct mover *mover; /* beside the store */
+	struct card_move *move; /* shard_move.c; NULL: none was begun */
+	atomic_bool move_wants_stop;
 	struct card_flash flashes[POOL_DEVS_MAX];
 	unsigned int nflashes;
 	char pool_problem[680]; /* why there is none although it is remembered */
@@ -150,6 +152,8 @@ int vms_check(struct card *c, const struct tables_doc *doc, struct err *e);
  * go back); else those get a problem and are tried again by timer. */
 int vms_reconcile(struct card *c, const struct tables_doc *doc, bool strict, struct err *e);
 void vms_take_down(struct card *c);
+/* The VM's hosts are disconnected, it is not up any more. Waits. -ETIMEDOUT: its requests do not end; card_vms_again() tries to bring it up anew. */
+int vm_stop(struct card *c, uint32_t vm);
 struct card_vm *vm_by_number(const struct card *c, uint32_t vm);
 
 /* ---- apply.c ------------------------------------------------------------------------------------------------- */

@@ -2,6 +2,8 @@
 /* Devices: volumes of the pool under the names and namespace numbers VMs know them by. */
 #include "dpu/control/card_priv.h"
 
+#include "dpu/control/shard_move.h"
+#include "dpu/mover/transfer.h"
 #include "common/base/util.h"
 #include "dpu/volume/move.h"
 
@@ -85,7 +87,7 @@ int card_vms_of_devices(const struct card *c, uint32_t **vms, size_t *n)
 	for (; vol; vol = volume_next(vol)) {
 		size_t i = 0;
 
-		if (device_parse(vol, &id) < 0)
+		if (device_parse(vol, &id) < 0 || transfer_is_part(c->store, c->cfg.index, vol))
 			continue;
 		while (i < *n && (*vms)[i] != id.vm)
 			i++;
@@ -422,7 +424,10 @@ int call_device_add(struct card *card, struct call *c)
 	if (rc < 0)
 		return rc;
 	vol = device_find(card, a.req->vm, a.req->path);
-	rc = vol ? same_device(&a, vol, &c->err) : add_volume(card, &a, &vol, &c->err);
+	if (!vol)
+		rc = move_refuses(card, a.req->vm, a.object, &c->err);
+	if (rc == 0)
+		rc = vol ? same_device(&a, vol, &c->err) : add_volume(card, &a, &vol, &c->err);
 	if (rc < 0)
 		return rc;
 	c->resp.result_case = PARAPET__RESPONSE__RESULT_DEVICE;

@@ -2,6 +2,7 @@
 /* The card's pool: created or opened from flash addresses, and remembered by them. */
 #include "dpu/control/card_priv.h"
 
+#include "dpu/control/shard_move.h"
 #include "common/base/log.h"
 #include "common/base/util.h"
 #include "common/nvme/address.h"
@@ -317,6 +318,8 @@ static int store_up(struct card *c, struct pool *pool, bool force, struct err *e
 	rc = tasks_up(c, e);
 	if (rc < 0)
 		pool_take_down(c);
+	else
+		moves_settle(c);
 	return rc;
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/base/util.h"
 #include "dpu/control/merge.h"
+#include "dpu/control/shard_move.h"
 #include "dpu/control/task_id.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@ static const struct route_op ops[] = {
 	{PARAPET__REQUEST__OP_STATS_GET, ROUTE_ALL, call_stats, false, NULL},
 	{PARAPET__REQUEST__OP_TOP_GET, ROUTE_ALL, call_top, false, NULL},
 	{PARAPET__REQUEST__OP_SHARD_LIST, ROUTE_ALL, call_shard_list, false, NULL},
+	{PARAPET__REQUEST__OP_SHARD_MOVE, ROUTE_ALL, NULL, true, route_shard_move},
 };
 
 const struct route_op *route_op(Parapet__Request__OpCase op)
@@ -349,7 +351,7 @@ void route_change(struct shards *s, struct route_job *job)
 bool route_wants_upkeep(const struct shards *s)
 {
 	for (unsigned int i = 0; i < shards_count(s); i++)
-		if (card_wants_upkeep(shards_card(s, i)))
+		if (card_wants_upkeep(shards_card(s, i)) || card_move_wants_stop(shards_card(s, i)))
 			return true;
 	return false;
 }
@@ -372,4 +374,5 @@ void route_upkeep(struct shards *s)
 		shards_run(s, i, upkeep, &c);
 		call_clear(&c);
 	}
+	route_moves(s);
 }

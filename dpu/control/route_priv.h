@@ -64,5 +64,9 @@ int route_flash_return(struct shards *s, struct route_job *job);
 /* route_task.c */
 int route_task_start(struct shards *s, struct route_job *job);
 int route_task_limits(struct shards *s, struct route_job *job);
+int route_part_no_task(struct route_job *job, unsigned int i); /* part i answers: no task */
+/* route_move.c */
+int route_shard_move(struct shards *s, struct route_job *job);
+void route_moves(struct shards *s); /* ends those that are so far: waits until their VMs go on */
 
 #endif

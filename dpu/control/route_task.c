@@ -53,7 +53,7 @@ static void cancel_new(struct shards *s, struct route_job *job, unsigned int i, 
 }
 
 /* Part i's answer: no task, for there is nothing for it to do. */
-static int nothing_to_do(struct route_job *job, unsigned int i)
+int route_part_no_task(struct route_job *job, unsigned int i)
 {
 	struct call *c = &job->parts[i].call;
 	Parapet__Tasks *t = call_message(c, Parapet__Tasks, parapet__tasks__init);
@@ -97,7 +97,7 @@ int route_task_start(struct shards *s, struct route_job *job)
 		return rc;
 	}
 	for (unsigned int i = 0; nok && i < job->nparts; i++)
-		if (job->parts[i].rc < 0 && nothing_to_do(job, i) < 0)
+		if (job->parts[i].rc < 0 && route_part_no_task(job, i) < 0)
 			return -ENOMEM;
 	return 0; /* all of them failed: seen when they are merged */
 }

@@ -54,5 +54,6 @@ int assign_recall(struct shards *s, struct err *e);
 /* Another number of shards; VMs of those that are no longer there are nowhere. Durable. */
 int assign_resize(struct shards *s, unsigned int count, struct err *e);
 bool assign_owns(void *arg, unsigned int index, uint32_t vm);
+int assign_of_vm(void *arg, uint32_t vm); /* -ENOENT: nobody said */
 
 #endif

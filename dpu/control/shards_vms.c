@@ -12,14 +12,21 @@
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------- */
 
-unsigned int shards_of_vm(const struct shards *s, uint32_t vm)
+int assign_of_vm(void *arg, uint32_t vm)
 {
-	pthread_mutex_t *lock = (pthread_mutex_t *)&s->lock;
+	struct shards *s = arg;
 	int shard;
 
-	pthread_mutex_lock(lock);
+	pthread_mutex_lock(&s->lock);
 	shard = assign_find(&s->assign, vm);
-	pthread_mutex_unlock(lock);
+	pthread_mutex_unlock(&s->lock);
+	return shard;
+}
+
+unsigned int shards_of_vm(const struct shards *s, uint32_t vm)
+{
+	int shard = assign_of_vm((struct shards *)s, vm); /* for its lock */
+
 	return shard < 0 ? 0 : (unsigned int)shard;
 }
 

@@ -3,6 +3,7 @@
 #include "dpu/control/card_priv.h"
 
 #include "common/base/util.h"
+#include "dpu/control/shard_move.h"
 #include "dpu/control/task_id.h"
 
 #include <errno.h>
@@ -63,27 +64,6 @@ void task_fill(
 	m->text = t->text[0] ? call_str(c, t->text) : NULL;
 }
 
-/* Tasks for which want_fn is true. */
-static int fill_list(const struct card *card, struct call *c,
-	bool (*want_fn)(const struct mover_task *t, uint32_t id), uint32_t id,
-	Parapet__Task ***list, size_t *n)
-{
-	const struct mover_task *t = NULL;
-	size_t room = 0;
-
-	*n = 0;
-	if (!card->mover)
-		return 0;
-	while ((t = mover_task_next(card->mover, t)))
-		room += want_fn(t, id);
-	if (call_messages(c, room, Parapet__Task, parapet__task__init, list) < 0)
-		return -ENOMEM;
-	while ((t = mover_task_next(card->mover, t)))
-		if (want_fn(t, id) && *n < room)
-			task_fill(card, c, t, (*list)[(*n)++]);
-	return 0;
-}
-
 static bool want_open(const struct mover_task *t, uint32_t id)
 {
 	return !task_has_ended(t);
@@ -97,6 +77,32 @@ static bool want_id(const struct mover_task *t, uint32_t id)
 static bool want_any(const struct mover_task *t, uint32_t id)
 {
 	return true;
+}
+
+/* Tasks for which want_fn is true. */
+static int fill_list(const struct card *card, struct call *c,
+	bool (*want_fn)(const struct mover_task *t, uint32_t id), uint32_t id,
+	Parapet__Task ***list, size_t *n)
+{
+	const struct mover_task *t = NULL;
+	bool move = want_fn == want_id     ? move_is_task(card, id)
+		    : want_fn == want_open ? move_is_open_task(card)
+					   : card->move != NULL;
+	size_t room = move;
+
+	*n = 0;
+	if (!card->mover)
+		return 0;
+	while ((t = mover_task_next(card->mover, t)))
+		room += want_fn(t, id);
+	if (call_messages(c, room, Parapet__Task, parapet__task__init, list) < 0)
+		return -ENOMEM;
+	while ((t = mover_task_next(card->mover, t)))
+		if (want_fn(t, id) && *n < room - move)
+			task_fill(card, c, t, (*list)[(*n)++]);
+	if (move)
+		move_fill(card, c, (*list)[(*n)++]);
+	return 0;
 }
 
 int tasks_fill_open(const struct card *card, struct call *c, Parapet__Status *r)
@@ -208,6 +214,20 @@ int call_task_start(struct card *card, struct call *c)
 
 /* ---- control and limits ---------------------------------------------------------------------------------------------- */
 
+static int control(struct card *card, uint32_t id, Parapet__TaskAction action, struct err *why)
+{
+	if (move_is_task(card, id))
+		return move_control(card, action, why);
+	switch (action) {
+	case PARAPET__TASK_ACTION__TASK_ACTION_PAUSE:
+		return mover_pause(card->mover, id, why);
+	case PARAPET__TASK_ACTION__TASK_ACTION_RESUME:
+		return mover_resume(card->mover, id, why);
+	default:
+		return mover_cancel(card->mover, id, why);
+	}
+}
+
 int call_task_control(struct card *card, struct call *c)
 {
 	const Parapet__TaskControl *req = c->req->task_control;
@@ -218,20 +238,10 @@ int call_task_control(struct card *card, struct call *c)
 
 	if (rc < 0)
 		return rc;
-	switch (req->action) {
-	case PARAPET__TASK_ACTION__TASK_ACTION_PAUSE:
-		rc = mover_pause(card->mover, id, &why);
-		break;
-	case PARAPET__TASK_ACTION__TASK_ACTION_RESUME:
-		rc = mover_resume(card->mover, id, &why);
-		break;
-	case PARAPET__TASK_ACTION__TASK_ACTION_CANCEL:
-		rc = mover_cancel(card->mover, id, &why);
-		break;
-	default:
+	if (req->action > PARAPET__TASK_ACTION__TASK_ACTION_CANCEL)
 		return err_set(&c->err, -EINVAL, "task", "action",
 			"unknown; allowed: pause, resume, cancel");
-	}
+	rc = control(card, id, req->action, &why);
 	if (rc == -ENOENT)
 		return no_such_task(req->id, &c->err);
 	snprintf(object, sizeof(object), "task %u", req->id);

@@ -412,6 +412,21 @@ void vms_take_down(struct card *c)
 	}
 }
 
+int vm_stop(struct card *c, uint32_t vm)
+{
+	struct card_vm *v = vm_by_number(c, vm);
+	int rc = v ? vm_down(c, v) : 0;
+
+	/* That waited: it may have gone. */
+	v = vm_by_number(c, vm);
+	if (v && rc < 0)
+		snprintf(v->problem, sizeof(v->problem), "its requests do not end: %s",
+			strerror(-rc));
+	else if (v)
+		vm_forget(c, v);
+	return rc;
+}
+
 void card_vms_again(struct card *c)
 {
 	struct err e = {0};

@@ -135,6 +135,11 @@ struct mtask *task_find(const struct mover *m, enum mover_reason reason, int dev
 	return NULL;
 }
 
+uint32_t mover_take_id(struct mover *m)
+{
+	return m->next_id++;
+}
+
 static struct mtask *task_by_id(const struct mover *m, uint32_t id)
 {
 	struct mtask *t;

@@ -128,5 +128,7 @@ struct transfer_settled {
 int transfer_settle(struct store *s, unsigned int self,
 	unsigned int (*shard_of_fn)(void *arg, uint32_t vm), void *arg,
 	struct transfer_settled *out, struct err *err);
+/* The volume, in the store of shard self, is a copy that was never whole. */
+bool transfer_is_part(const struct store *s, unsigned int self, const struct volume *v);
 
 #endif

@@ -127,6 +127,17 @@ bool transfer_note_is_debris(
 	       !memcmp(n.nguid, v->nguid, sizeof(n.nguid));
 }
 
+bool transfer_is_part(const struct store *s, unsigned int self, const struct volume *v)
+{
+	const struct volume_cfg *cfg = volume_cfg(v);
+	char key[STORE_NOTE_KEY_MAX + 1];
+	struct moving_note n;
+
+	key_of(cfg->name, key);
+	return note_get(s, key, &n) && !strcmp(n.name, cfg->name) && n.to == self && !n.complete &&
+	       !memcmp(n.nguid, cfg->nguid, sizeof(n.nguid));
+}
+
 /* ---- after a start --------------------------------------------------------------------------------------------------- */
 
 struct note_list {
