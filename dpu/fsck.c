@@ -643,6 +643,23 @@ static enum fsck_exit slice_run(struct fsck *f, json_t *shards)
 	return code;
 }
 
+/* Numbers of stripes have the shard in them. */
+static enum fsck_exit slice_on_its_shard(struct fsck *f, json_t *shards)
+{
+	struct shard *first = f->sh;
+	enum fsck_exit code;
+
+	if (shard_open(&(struct shard_cfg){.id = f->slice}, &f->sh) < 0) {
+		f->sh = first;
+		f->no_memory = true;
+		return EXIT_FAILED;
+	}
+	code = slice_run(f, shards);
+	shard_close(f->sh);
+	f->sh = first;
+	return code;
+}
+
 /* What is known of all of them in one place. */
 static void findings_merge(struct fsck *f, json_t *shards, json_t *all)
 {
@@ -683,7 +700,7 @@ static enum fsck_exit run(struct fsck *f)
 		f->no_memory = true;
 	slices_find(f);
 	for (f->slice = 0; f->slice < f->slices && !f->no_memory; f->slice++) {
-		enum fsck_exit one = slice_run(f, shards);
+		enum fsck_exit one = slice_on_its_shard(f, shards);
 
 		code = MAX(code, one);
 	}

@@ -3,15 +3,17 @@
 #include "common/base/log.h"
 #include "common/base/units.h"
 #include "common/base/util.h"
-#include "dpu/control/card.h"
 #include "dpu/control/server.h"
+#include "dpu/control/shards.h"
 #include "dpu/net/lwip.h"
 #include "dpu/port/port.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,6 +26,9 @@ struct dpu {
 	enum shard_mode mode;
 	enum log_level log;
 	uint64_t map_bytes;
+	unsigned int nshards; /* of a new pool; 0: nobody said */
+	const char *cores;
+	cpu_set_t cpus; /* this process may use; EAL pins its first thread */
 	const char *uplinks[PORT_UPLINKS_MAX];
 	unsigned int nuplinks;
 	int eal_argc; /* 0: sockets only, EAL is not started */
@@ -31,7 +36,7 @@ struct dpu {
 	/* parts */
 	struct shard *shard;
 	struct access_ports_provider ports;
-	struct card *card;
+	struct shards *shards;
 	struct server *server;
 };
 
@@ -93,39 +98,44 @@ static void ports_stop(struct dpu *d)
 	port_set_close(d->ports.ports);
 }
 
-static int card_begin(struct dpu *d, struct err *e)
+static int shards_begin(struct dpu *d, struct err *e)
 {
-	struct card_cfg cfg = {.shard = d->shard,
-		.state_dir = d->state_dir,
-		.mode = d->mode,
-		.map_bytes = d->map_bytes,
-		.access = {{&access_sockets, d->shard}}};
+	struct shards_cfg cfg = {.card = {.shard = d->shard,
+					 .state_dir = d->state_dir,
+					 .mode = d->mode,
+					 .map_bytes = d->map_bytes,
+					 .access = {{&access_sockets, d->shard}}},
+		.count = d->nshards,
+		.cores = d->cores,
+		.cpus = &d->cpus};
 
 	if (d->eal_argc) {
-		cfg.access[1] = (struct card_access){&access_ports, &d->ports};
-		cfg.vhost = &vhost_lib;
+		cfg.card.access[1] = (struct card_access){&access_ports, &d->ports};
+		cfg.card.vhost = &vhost_lib;
+		cfg.thread_begin_fn = port_eal_thread_begin;
+		cfg.thread_end_fn = port_eal_thread_end;
 	}
-	return card_open(&cfg, &d->card, e);
+	return shards_open(&cfg, &d->shards, e);
 }
 
-static void card_end(struct dpu *d)
+static void shards_end(struct dpu *d)
 {
-	card_close(d->card);
+	shards_close(d->shards);
 }
 
-static int pool_start(struct dpu *d, struct err *e)
+static int pools_start(struct dpu *d, struct err *e)
 {
-	return card_start(d->card, e);
+	return shards_start(d->shards, e);
 }
 
-static void pool_stop(struct dpu *d)
+static void pools_stop(struct dpu *d)
 {
-	/* card_end() takes it down, after the control socket is closed. */
+	/* shards_end() takes them down, after the control socket is closed. */
 }
 
 static int server_begin(struct dpu *d, struct err *e)
 {
-	return server_start(d->card, d->control, &d->server, e);
+	return server_start(d->shards, d->control, &d->server, e);
 }
 
 static void server_end(struct dpu *d)
@@ -139,9 +149,10 @@ static const struct {
 	void (*stop)(struct dpu *d);
 } parts[] = {
 	{"eal", eal_start, eal_stop}, {"shard", shard_start, shard_end},
-	{"ports", ports_start, ports_stop}, {"card", card_begin, card_end},
+	{"ports", ports_start, ports_stop}, {"card", shards_begin, shards_end},
 	{"control", server_begin, server_end},
-	{"pool", pool_start, pool_stop}, /* may take long: the control socket says how far it is */
+	{"pool", pools_start,
+		pools_stop}, /* may take long: the control socket says how far it is */
 };
 
 /* ---- signals ---------------------------------------------------------------------------------------------------------- */
@@ -183,6 +194,12 @@ static const char usage[] =
 	"  --control SOCKET  where the host agent connects; default /run/parapet/dpu.sock\n"
 	"  --mode MODE       adaptive (default), polling or interrupt; the tables may say "
 	"otherwise\n"
+	"  --shards N        how many shards a new pool gets where nobody says: 1 (default) to 16, "
+	"each with a\n"
+	"                    thread of its own and a slice of every flash\n"
+	"  --cores LIST      CPUs the shards are pinned to, in turn, for example 2,3 or 2-5; "
+	"default: "
+	"none\n"
 	"  --uplink PORT     a port to the network, not to a VM; may be given several times\n"
 	"  --map-memory SIZE memory for what says where blocks are (16 bytes per 4 KiB written), "
 	"for example 4G;\n"
@@ -232,6 +249,19 @@ static int map_memory(const char *text, uint64_t *bytes)
 	return -EINVAL;
 }
 
+static int shards_number(const char *text, unsigned int *n)
+{
+	char *end;
+	unsigned long v = strtoul(text, &end, 10);
+
+	if (*text >= '0' && *text <= '9' && !*end && v >= 1 && v <= SHARDS_MAX) {
+		*n = (unsigned int)v;
+		return 0;
+	}
+	fprintf(stderr, "parapet-dpu: --shards %s: allowed: 1 to %u\n", text, SHARDS_MAX);
+	return -EINVAL;
+}
+
 /* 0: go on; 1: done, with 0; -EINVAL: said why. */
 static int options_read(int argc, char **argv, struct dpu *d)
 {
@@ -241,6 +271,8 @@ static int options_read(int argc, char **argv, struct dpu *d)
 		{"mode", required_argument, NULL, 'm'},
 		{"uplink", required_argument, NULL, 'u'},
 		{"map-memory", required_argument, NULL, 'M'},
+		{"shards", required_argument, NULL, 'S'},
+		{"cores", required_argument, NULL, 'C'},
 		{"log", required_argument, NULL, 'l'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
@@ -271,6 +303,13 @@ static int options_read(int argc, char **argv, struct dpu *d)
 		case 'M':
 			if (map_memory(optarg, &d->map_bytes) < 0)
 				return -EINVAL;
+			break;
+		case 'S':
+			if (shards_number(optarg, &d->nshards) < 0)
+				return -EINVAL;
+			break;
+		case 'C':
+			d->cores = optarg;
 			break;
 		case 'u':
 			if (d->nuplinks == PORT_UPLINKS_MAX)
@@ -330,6 +369,10 @@ int main(int argc, char **argv)
 	if (rc)
 		return rc < 0 ? 2 : 0;
 	log_init("dpu", d.log);
+	if (sched_getaffinity(0, sizeof(d.cpus), &d.cpus) < 0) {
+		log_error("which CPUs there are: %s", strerror(errno));
+		return 1;
+	}
 	make_parents(d.state_dir);
 	make_parents(d.control);
 	for (; rc == 0 && up < ARRAY_LEN(parts); up++) {

@@ -145,6 +145,25 @@ static int devs_in_force(struct card *c, const struct tables_doc *doc, struct er
 
 /* ---- putting a document in force ------------------------------------------------------------------------------------- */
 
+/* Shard 0's is the one that a restart finds. */
+static int save(struct card *c, const uint8_t *packed, size_t len, struct err *e)
+{
+	return c->cfg.first ? 0 : state_save(c->state, STATE_TABLES, packed, len, e);
+}
+
+static int in_force(struct card *c, struct tables_doc *doc, struct err *e)
+{
+	struct tables_doc *was = c->doc;
+	int rc = devices_publish(c, doc, e);
+
+	c->doc = tables_doc_get(doc);
+	atomic_store(&c->tables_version, doc->policy->version);
+	tables_doc_put(was);
+	settings_in_force(c, doc);
+	c->tables_problem[0] = 0;
+	return rc;
+}
+
 /* All or nothing: what fails puts the former document's ways in and devices back. */
 static int apply(
 	struct card *c, struct tables_doc *doc, const uint8_t *packed, size_t len, struct err *e)
@@ -155,7 +174,7 @@ static int apply(
 	if (rc == 0)
 		rc = devs_in_force(c, doc, e);
 	if (rc == 0)
-		rc = state_save(c->state, STATE_TABLES, packed, len, e);
+		rc = save(c, packed, len, e);
 	if (rc < 0) {
 		struct err undo = {0};
 
@@ -165,13 +184,24 @@ static int apply(
 		return rc;
 	}
 	/* From here on the new document is what a restart finds: nothing below may refuse it. */
-	rc = devices_publish(c, doc, e);
-	c->doc = tables_doc_get(doc);
-	atomic_store(&c->tables_version, doc->policy->version);
-	tables_doc_put(was);
-	settings_in_force(c, doc);
-	c->tables_problem[0] = 0;
-	return rc;
+	return in_force(c, doc, e);
+}
+
+int card_put_tables(struct card *c, struct tables_doc *doc, struct err *e)
+{
+	size_t len = parapet__tables__get_packed_size(doc->pb);
+	autofree uint8_t *packed = malloc(len + 1);
+	int rc = packed ? 0 : err_set(e, -ENOMEM, "tables", NULL, "out of memory");
+
+	if (rc == 0)
+		rc = vms_reconcile(c, doc, false, e);
+	if (rc == 0)
+		rc = devs_in_force(c, doc, e);
+	if (rc < 0)
+		return rc;
+	parapet__tables__pack(doc->pb, packed);
+	rc = save(c, packed, len, e);
+	return rc < 0 ? rc : in_force(c, doc, e);
 }
 
 struct changes {
@@ -272,7 +302,7 @@ int call_tables_push(struct card *card, struct call *c)
 		rc = tasks_migrate(card, c, before, doc, c->resp.applied);
 	if (rc == 0) {
 		c->resp.applied->version = card->doc->policy->version;
-		if (!req->check_only)
+		if (!req->check_only && !card->cfg.first)
 			event_post(card->events, EVENT_INFO, "tables-applied", "tables",
 				"version %lu%s%s, %zu devices change their outcome",
 				(unsigned long)doc->policy->version, pb->author ? " by " : "",
@@ -292,6 +322,13 @@ int call_tables_get(struct card *card, struct call *c)
 }
 
 /* ---- at start ---------------------------------------------------------------------------------------------------------- */
+
+static void take_doc(struct card *c, struct tables_doc *doc)
+{
+	tables_doc_put(c->doc);
+	c->doc = doc;
+	atomic_store(&c->tables_version, doc->policy->version);
+}
 
 static int recall(struct card *c, struct err *e)
 {
@@ -313,17 +350,19 @@ static int recall(struct card *c, struct err *e)
 		rpc_arena_free(arena);
 		return rc;
 	}
-	tables_doc_put(c->doc);
-	c->doc = doc;
-	atomic_store(&c->tables_version, doc->policy->version);
+	take_doc(c, doc);
 	return 0;
 }
 
 void tables_bring_up(struct card *c)
 {
 	struct err e = {0};
-	int rc = recall(c, &e);
+	int rc = 0;
 
+	if (c->cfg.first)
+		take_doc(c, tables_doc_get(c->cfg.first->doc));
+	else
+		rc = recall(c, &e);
 	if (rc < 0 && rc != -ENOENT) {
 		snprintf(c->tables_problem, sizeof(c->tables_problem), "%s", err_text(&e));
 		event_post(c->events, EVENT_ERROR, "tables-lost", "tables",

@@ -77,5 +77,6 @@ int call_flow_list(struct card *card, struct call *c);
 int call_status(struct card *card, struct call *c);
 int call_stats(struct card *card, struct call *c);
 int call_top(struct card *card, struct call *c);
+int call_shard_list(struct card *card, struct call *c); /* this one's entry */
 
 #endif

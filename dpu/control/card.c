@@ -27,8 +27,13 @@ static int identity(struct card *c, struct err *e)
 {
 	autofree void *body = NULL;
 	size_t len;
-	int rc = state_load(c->state, STATE_ID, &body, &len, e);
+	int rc;
 
+	if (c->cfg.first) {
+		memcpy(c->id, c->cfg.first->id, sizeof(c->id));
+		return 0;
+	}
+	rc = state_load(c->state, STATE_ID, &body, &len, e);
 	if (rc == 0 && len == sizeof(c->id)) {
 		memcpy(c->id, body, sizeof(c->id));
 		return 0;
@@ -47,7 +52,10 @@ static int parts_open(struct card *c, struct err *e)
 	uuid_generate(boot);
 	uuid_unparse_lower(boot, c->boot_id);
 	c->started_ns = shard_now_ns(c->cfg.shard);
-	rc = events_open(&c->events);
+	rc = c->cfg.first ? events_share(c->cfg.first->events, &c->events)
+			  : events_open(&c->events);
+	if (rc == 0 && c->cfg.index)
+		events_set_shard(c->events, (int)c->cfg.index);
 	if (rc == 0)
 		rc = tables_doc_empty(&c->doc);
 	if (rc == 0)
@@ -73,6 +81,7 @@ int card_open(const struct card_cfg *cfg, struct card **out, struct err *e)
 	if (!c)
 		return err_set(e, -ENOMEM, "card", NULL, "out of memory");
 	c->cfg = *cfg;
+	c->count = 1;
 	TAILQ_INIT(&c->vms);
 	rc = state_open(cfg->state_dir, &c->state, e);
 	if (rc == 0)
@@ -86,16 +95,24 @@ int card_open(const struct card_cfg *cfg, struct card **out, struct err *e)
 	event_post(c->events, EVENT_INFO, "card-started", "card", "version %s", CARD_VERSION);
 	settings_recall(c);
 	tables_bring_up(c); /* before the pool: it has the queue's settings */
+	if (!c->cfg.first)
+		pool_recall(c);
 	*out = c;
 	return 0;
 }
 
-int card_start(struct card *c, struct err *e)
+/* What another shard remembers counts only while shard 0 has a pool: then it is asked for. */
+void card_start_pool(struct card *c)
 {
-	int rc;
-
+	if (c->cfg.first)
+		pool_recall(c);
 	pool_bring_up(c);
-	rc = devices_publish(c, c->doc, e);
+}
+
+int card_start_vms(struct card *c, struct err *e)
+{
+	int rc = devices_publish(c, c->doc, e);
+
 	if (rc == 0)
 		rc = vms_reconcile(c, c->doc, false, e);
 	if (rc < 0)
@@ -107,6 +124,12 @@ int card_start(struct card *c, struct err *e)
 		: c->pool_problem[0] ? "not open"
 				     : "not there yet");
 	return 0;
+}
+
+int card_start(struct card *c, struct err *e)
+{
+	card_start_pool(c);
+	return card_start_vms(c, e);
 }
 
 bool card_is_up(const struct card *c)
@@ -161,4 +184,63 @@ bool card_wants_upkeep(const struct card *c)
 uint64_t card_tables_version(const struct card *c)
 {
 	return atomic_load(&c->tables_version);
+}
+
+bool card_has_pool(const struct card *c)
+{
+	return atomic_load(&c->has_pool);
+}
+
+/* ---- one of several ------------------------------------------------------------------------------------------ */
+
+unsigned int card_index(const struct card *c)
+{
+	return c->cfg.index;
+}
+
+unsigned int card_count(const struct card *c)
+{
+	return c->count;
+}
+
+void card_set_count(struct card *c, unsigned int count, const uint8_t *uuid)
+{
+	c->count = count;
+	memcpy(c->new_uuid, uuid, sizeof(c->new_uuid));
+	events_set_shard(c->events, count > 1 ? (int)c->cfg.index : -1);
+}
+
+bool card_owns(const struct card *c, uint32_t vm)
+{
+	return !c->cfg.peers || c->cfg.peers->owns_vm(c->cfg.peers_arg, c->cfg.index, vm);
+}
+
+struct tables_doc *card_tables(struct card *c)
+{
+	return tables_doc_get(c->doc);
+}
+
+struct state_dir *card_state(struct card *c)
+{
+	return c->state;
+}
+
+void card_sleep(struct card *c)
+{
+	vms_take_down(c);
+	flash_look_disarm(c);
+	c->nflashes = 0;
+	c->pool_problem[0] = 0;
+	shard_set_mode(c->cfg.shard, SHARD_INTERRUPT);
+}
+
+int card_wake(struct card *c, struct tables_doc *doc, struct err *e)
+{
+	int rc = card_put_tables(c, doc, e);
+
+	if (rc == 0 && card_is_up(c))
+		flash_look_arm(c);
+	else if (rc == 0)
+		rc = card_start_vms(c, e);
+	return rc;
 }

@@ -30,6 +30,7 @@ struct card_vm {
 struct card_flash {
 	char name[64], address[FLASH_ADDRESS_MAX], domain[64];
 	uint32_t atomic_bytes, block_bytes;
+	uint64_t cut_bytes; /* its size when it was cut into slices; 0: not known, or whole */
 	bool leaving; /* out of the pool once nothing lies on it */
 };
 
@@ -50,6 +51,10 @@ struct card_comeback {
 
 struct card {
 	struct card_cfg cfg;
+	unsigned int count; /* shards the card has */
+	uint8_t new_uuid[16]; /* of a pool they create; zero: any */
+	uint64_t
+		told; /* bit per device that failed because another shard's did: it need not be told */
 	struct state_dir *state;
 	struct events *events;
 	struct tables *tables;
@@ -61,6 +66,8 @@ struct card {
 	struct timer retry_timer; /* ways in that did not come up */
 	struct store *store; /* NULL: no pool */
 	struct mover *mover; /* beside the store */
+	struct card_move *move; /* shard_move.c; NULL: none was begun */
+	atomic_bool move_wants_stop;
 	struct card_flash flashes[POOL_DEVS_MAX];
 	unsigned int nflashes;
 	char pool_problem[680]; /* why there is none although it is remembered */
@@ -69,6 +76,7 @@ struct card {
 	char boot_id[40];
 	uint64_t started_ns;
 	atomic_bool up;
+	atomic_bool has_pool; /* store is there, for other threads */
 	_Atomic uint64_t tables_version; /* of doc, for other threads */
 	bool opening; /* the pool is being opened */
 	struct log_progress progress; /* ... and so far it is */
@@ -90,12 +98,14 @@ const char *object_name(char *buf, size_t len, const char *noun, const char *nam
 int card_flash_take(const Parapet__Flash *f, struct card_flash *out, struct err *e);
 bool card_flash_same(const struct card_flash *a, const struct card_flash *b); /* the same device */
 int pool_remember(struct card *c, struct err *e); /* card->flashes, for the next start */
+void pool_recall(struct card *c); /* into card->flashes; what is wrong goes to pool_problem */
+struct flash_opts pool_flash_opts(const struct card *c, const struct card_flash *f);
 void pool_in_use(struct card *c); /* brings the VMs up anew */
 /* -ENODEV, with the reason, where no pool is open. */
 int pool_need(const struct card *c, struct err *e);
 /* What the store calls `object` as people know it: "device /dev/x of vm web1", "flash f3", "pool". */
 const char *user_object(const struct card *c, const char *object, char *buf, size_t len);
-/* Opens the remembered pool; what is wrong goes to pool_problem. */
+/* Opens the recalled pool; what is wrong goes to pool_problem. */
 void pool_bring_up(struct card *c);
 void pool_take_down(struct card *c);
 
@@ -142,10 +152,12 @@ int vms_check(struct card *c, const struct tables_doc *doc, struct err *e);
  * go back); else those get a problem and are tried again by timer. */
 int vms_reconcile(struct card *c, const struct tables_doc *doc, bool strict, struct err *e);
 void vms_take_down(struct card *c);
+/* The VM's hosts are disconnected, it is not up any more. Waits. -ETIMEDOUT: its requests do not end; card_vms_again() tries to bring it up anew. */
+int vm_stop(struct card *c, uint32_t vm);
 struct card_vm *vm_by_number(const struct card *c, uint32_t vm);
 
 /* ---- apply.c ------------------------------------------------------------------------------------------------- */
-/* Puts the remembered tables in force. */
+/* Puts the remembered tables in force; shard 0's, where it is another. */
 void tables_bring_up(struct card *c);
 struct queue_cfg queue_cfg_of(const struct tables_doc *doc);
 
@@ -166,6 +178,8 @@ int tasks_migrate(struct card *c, struct call *call, const struct tables_doc *be
 bool flash_is_leaving(const struct card *c, const char *name);
 bool flash_try_remove(struct card *c, const char *name); /* true: it is out of the pool */
 bool flash_forget(struct card *c, const char *name);
+/* The store says that it has failed. */
+void flash_tell_failed(struct card *c, const char *name);
 int flash_come_back(struct card *c, const char *name, struct err *e); /* what 'flash return' does */
 void flash_look_arm(struct card *c);
 void flash_look_disarm(struct card *c);

@@ -49,10 +49,7 @@ static uint64_t longer(uint32_t *wait_ms, uint32_t max_ms, uint64_t now)
 
 static bool look_at(struct card *c, const struct card_flash *f, struct card_comeback *b)
 {
-	const struct flash_opts opts = {.exclusive = true,
-		.atomic_bytes = f->atomic_bytes,
-		.block_bytes = f->block_bytes,
-		.host_id = c->id};
+	const struct flash_opts opts = pool_flash_opts(c, f);
 	uint64_t now = shard_now_ns(c->cfg.shard);
 
 	if (now < b->next_ns)
@@ -113,6 +110,9 @@ void comeback_upkeep(struct card *c)
 			b->back_ns = shard_now_ns(c->cfg.shard);
 		} else if (is_final(rc)) {
 			pool_dev_fail_for(p, i, POOL_CAUSE_ERRORS);
+			if (c->cfg.peers) /* where it came back, it goes again, for good */
+				c->cfg.peers->flash_failed(
+					c->cfg.peers_arg, c->cfg.index, f->name, POOL_CAUSE_ERRORS);
 			event_post(c->events, EVENT_ERROR, "flash-not-returned",
 				object_name(object, sizeof(object), "flash", f->name),
 				"its peer answers, but it does not come back by itself: %s",

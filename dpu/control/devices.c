@@ -2,6 +2,8 @@
 /* Devices: volumes of the pool under the names and namespace numbers VMs know them by. */
 #include "dpu/control/card_priv.h"
 
+#include "dpu/control/shard_move.h"
+#include "dpu/mover/transfer.h"
 #include "common/base/util.h"
 #include "dpu/volume/move.h"
 
@@ -67,6 +69,32 @@ unsigned int devices_of_vm(const struct card *c, uint32_t vm)
 	for (; vol; vol = volume_next(vol))
 		n += device_parse(vol, &id) == 0 && id.vm == vm;
 	return n;
+}
+
+int card_vms_of_devices(const struct card *c, uint32_t **vms, size_t *n)
+{
+	struct volume *vol = c->store ? volume_first(c->store) : NULL;
+	struct device_id id;
+	size_t room = 1;
+
+	for (; vol; vol = volume_next(vol))
+		room++;
+	*n = 0;
+	*vms = calloc(room, sizeof(**vms));
+	if (!*vms)
+		return -ENOMEM;
+	vol = c->store ? volume_first(c->store) : NULL;
+	for (; vol; vol = volume_next(vol)) {
+		size_t i = 0;
+
+		if (device_parse(vol, &id) < 0 || transfer_is_part(c->store, c->cfg.index, vol))
+			continue;
+		while (i < *n && (*vms)[i] != id.vm)
+			i++;
+		if (i == *n)
+			(*vms)[(*n)++] = id.vm;
+	}
+	return 0;
 }
 
 /* The lowest number no device of the VM has; 0: none. */
@@ -251,10 +279,12 @@ int call_device_list(struct card *card, struct call *c)
 		return -ENOMEM;
 	vol = card->store ? volume_first(card->store) : NULL;
 	for (; vol && rc == 0; vol = volume_next(vol))
-		if (device_parse(vol, &id) == 0 && (!req->has_vm || req->vm == id.vm))
+		if (device_parse(vol, &id) == 0 && (!req->has_vm || req->vm == id.vm) &&
+			card_owns(card, id.vm))
 			rc = fill_device(card, c, vol, r->devices[r->n_devices++]);
 	for (size_t i = 0; i < pb->n_devices; i++)
 		if ((!req->has_vm || req->vm == pb->devices[i]->vm) &&
+			card_owns(card, pb->devices[i]->vm) &&
 			!device_find(card, pb->devices[i]->vm, pb->devices[i]->path))
 			r->missing[r->n_missing++] = pb->devices[i];
 	c->doc = tables_doc_get(card->doc); /* "missing" is a part of it */
@@ -394,7 +424,10 @@ int call_device_add(struct card *card, struct call *c)
 	if (rc < 0)
 		return rc;
 	vol = device_find(card, a.req->vm, a.req->path);
-	rc = vol ? same_device(&a, vol, &c->err) : add_volume(card, &a, &vol, &c->err);
+	if (!vol)
+		rc = move_refuses(card, a.req->vm, a.object, &c->err);
+	if (rc == 0)
+		rc = vol ? same_device(&a, vol, &c->err) : add_volume(card, &a, &vol, &c->err);
 	if (rc < 0)
 		return rc;
 	c->resp.result_case = PARAPET__RESPONSE__RESULT_DEVICE;

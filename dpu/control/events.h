@@ -22,7 +22,12 @@ struct event {
 
 struct events;
 int events_open(struct events **out);
+/* Another handle of the same ring, for one of several shards. The last one that is closed takes the ring along. */
+int events_share(struct events *ev, struct events **out);
 void events_close(struct events *ev);
+
+/* From now on texts that are posted through this handle begin with "shard N: "; -1: with nothing, as at first. */
+void events_set_shard(struct events *ev, int shard);
 
 /* Also a log line. */
 void event_post(struct events *ev, enum event_severity severity, const char *kind,

@@ -60,13 +60,10 @@ static uint32_t used_segments(const struct pool *p, unsigned int dev)
 
 /* ---- add --------------------------------------------------------------------------------------------------------------- */
 
-static int open_one(struct card *c, const struct card_flash *f, bool exclusive,
-	struct pool_member *m, struct err *e)
+static int open_one(
+	struct card *c, const struct card_flash *f, struct pool_member *m, struct err *e)
 {
-	struct flash_opts opts = {.exclusive = exclusive,
-		.atomic_bytes = f->atomic_bytes,
-		.block_bytes = f->block_bytes,
-		.host_id = c->id};
+	struct flash_opts opts = pool_flash_opts(c, f);
 	struct err why = {0};
 	char object[96];
 	int rc = flash_open(c->cfg.shard, f->address, &opts, &m->flash, &why);
@@ -129,7 +126,7 @@ static int add(struct card *c, const struct card_flash *f, bool spare, bool forc
 	struct pool_member m = {.flash = NULL};
 	struct err why = {0};
 	char object[96];
-	int rc = open_one(c, f, true, &m, e);
+	int rc = open_one(c, f, &m, e);
 
 	if (rc < 0)
 		return rc;
@@ -152,6 +149,7 @@ static int add(struct card *c, const struct card_flash *f, bool spare, bool forc
 	}
 	note_claim(c, *dev, claimed);
 	c->flashes[c->nflashes] = *f;
+	c->flashes[c->nflashes].cut_bytes = flash_info(m.flash)->cut_bytes;
 	c->flashes[c->nflashes++].leaving = false;
 	rc = pool_remember(c, e);
 	if (rc < 0) {
@@ -198,9 +196,58 @@ int call_flash_fail(struct card *card, struct call *c)
 	if (pool_dev_usable(p, (unsigned int)dev))
 		event_post(card->events, EVENT_WARNING, "flash-failed", object,
 			"taken out of service by the operator");
+	else if (card->cfg.peers)
+		card->cfg.peers->flash_failed(card->cfg.peers_arg, card->cfg.index,
+			c->req->flash_fail->name, POOL_CAUSE_OPERATOR);
 	/* One that is away already does not come back by itself. */
 	pool_dev_fail_for(p, (unsigned int)dev, POOL_CAUSE_OPERATOR);
 	return status_fill(card, c);
+}
+
+/* ---- the same device in other shards ----------------------------------------------------------------------------------------- */
+
+/* What one shard cannot use, no shard does: else data of some VMs would go on to a device that others know to be bad. */
+void flash_tell_failed(struct card *c, const char *name)
+{
+	int dev = c->store ? pool_dev_find(store_pool(c->store), name) : -1;
+	bool told = dev >= 0 && c->told >> dev & 1;
+
+	if (dev < 0)
+		return;
+	c->told &= ~(1ull << dev);
+	if (!told && c->cfg.peers)
+		c->cfg.peers->flash_failed(c->cfg.peers_arg, c->cfg.index, name,
+			pool_dev(store_pool(c->store), (unsigned int)dev)->cause);
+}
+
+void card_fail_flash(struct card *c, const char *name, enum pool_cause cause)
+{
+	int dev = c->store ? pool_dev_find(store_pool(c->store), name) : -1;
+
+	if (dev < 0)
+		return;
+	/* One that is down already: only the operator, and who knows that it is not the device it was, keep it from coming back by itself. */
+	if (!pool_dev_usable(store_pool(c->store), (unsigned int)dev)) {
+		if (cause != POOL_CAUSE_UNREACHABLE)
+			pool_dev_fail_for(store_pool(c->store), (unsigned int)dev, cause);
+		return;
+	}
+	c->told |= 1ull << dev; /* they know: it is not told back */
+	pool_dev_fail_for(store_pool(c->store), (unsigned int)dev, cause);
+}
+
+int card_flash_undo_add(struct card *c, const char *name, struct err *e)
+{
+	char object[96];
+	int dev = member(c, name, object, sizeof(object), e);
+
+	if (dev < 0)
+		return dev;
+	return flash_forget(c, name)
+		       ? 0
+		       : err_set(e, -EBUSY, object, NULL,
+				 "it cannot be taken out again: something lies on it; allowed: "
+				 "'flash remove'");
 }
 
 /* Opens the member again, when nothing of its old I/O can land on it any more, and gives it back to the pool. */
@@ -214,7 +261,7 @@ static int return_anew(struct card *c, unsigned int dev, const struct card_flash
 
 	if (rc < 0)
 		return err_set(e, rc, object, NULL, "%s", why.reason);
-	rc = open_one(c, f, true, &m, e);
+	rc = open_one(c, f, &m, e);
 	if (rc < 0)
 		return rc;
 	rc = claim_flash(c, m.flash, f->name, false, claimed, &why);
@@ -268,6 +315,7 @@ int flash_come_back(struct card *card, const char *name, struct err *e)
 	if (rc < 0)
 		return rc;
 	note_claim(card, (unsigned int)dev, claimed);
+	card->told &= ~(1ull << dev);
 	event_post(card->events, EVENT_INFO, "flash-returned", object,
 		"it is %s; it was last written in epoch %llu, now is %llu",
 		pool_dev_state_name(d->state), (unsigned long long)d->epoch_seen,

@@ -122,8 +122,9 @@ void nodes_look(struct card *c)
 		return;
 	}
 	n = nodes_of(c, list);
+	/* Nodes are the card's: one shard tells of them. */
 	for (unsigned int i = 0; i < n; i++)
-		if (list[i].remote)
+		if (list[i].remote && !c->cfg.first)
 			tell(c, &list[i]);
 	for (unsigned int i = 0; i < n; i++) {
 		if (!list[i].remote)

@@ -2,6 +2,7 @@
 /* The card's pool: created or opened from flash addresses, and remembered by them. */
 #include "dpu/control/card_priv.h"
 
+#include "dpu/control/shard_move.h"
 #include "common/base/log.h"
 #include "common/base/util.h"
 #include "common/nvme/address.h"
@@ -61,6 +62,8 @@ static void store_event(void *arg, enum store_event_kind kind, const char *objec
 	event_post(c->events, known ? kinds[kind].severity : EVENT_WARNING,
 		known ? kinds[kind].name : "store",
 		user_object(c, object ? object : "", name, sizeof(name)), "%s", text ? text : "");
+	if (kind == STORE_EVENT_DEV_FAILED)
+		flash_tell_failed(c, object);
 }
 
 /* ---- members --------------------------------------------------------------------------------------------------- */
@@ -98,6 +101,7 @@ int card_flash_take(const Parapet__Flash *f, struct card_flash *out, struct err 
 	rc = take_domain(f, out->domain, object, e);
 	out->atomic_bytes = f->atomic_bytes;
 	out->block_bytes = f->block_bytes;
+	out->cut_bytes = f->cut_bytes;
 	out->leaving = f->leaving;
 	return rc;
 }
@@ -126,12 +130,18 @@ static int flashes_take(
 	return rc;
 }
 
-static struct flash_opts opts_of(const struct card *c, const struct card_flash *f)
+/* Each shard has its slice of every flash. */
+struct flash_opts pool_flash_opts(const struct card *c, const struct card_flash *f)
 {
+	bool cut = c->count > 1;
+
 	return (struct flash_opts){.exclusive = true,
 		.atomic_bytes = f->atomic_bytes,
 		.block_bytes = f->block_bytes,
-		.host_id = c->id};
+		.host_id = c->id,
+		.slice = cut ? c->cfg.index : 0,
+		.slices = cut ? c->count : 0,
+		.cut_bytes = cut ? f->cut_bytes : 0};
 }
 
 static void members_close(struct pool_member *m, unsigned int n)
@@ -141,19 +151,19 @@ static void members_close(struct pool_member *m, unsigned int n)
 }
 
 /* Opens the flash devices. One that is not there is skipped where some_missing; one that another process uses never is. */
-static int members_open(struct card *c, const struct card_flash *f, unsigned int n,
-	bool some_missing, struct pool_member *m, unsigned int *nm, struct err *e)
+static int members_open(struct card *c, struct card_flash *f, unsigned int n, bool some_missing,
+	struct pool_member *m, unsigned int *nm, struct err *e)
 {
 	*nm = 0;
 	/* All at once: a node that is gone costs the time of one connection, not of one for each of its devices. */
 	for (unsigned int i = 0; i < n; i++) {
-		struct flash_opts opts = opts_of(c, &f[i]);
+		struct flash_opts opts = pool_flash_opts(c, &f[i]);
 
 		if (nvme_address_is_remote(f[i].address))
 			flash_warm(c->cfg.shard, f[i].address, &opts);
 	}
 	for (unsigned int i = 0; i < n; i++) {
-		struct flash_opts opts = opts_of(c, &f[i]);
+		struct flash_opts opts = pool_flash_opts(c, &f[i]);
 		struct err why = {0};
 		struct flash *flash;
 		char object[96];
@@ -173,9 +183,20 @@ static int members_open(struct card *c, const struct card_flash *f, unsigned int
 		memcpy(m[*nm].name, f[i].name, sizeof(m[*nm].name));
 		memcpy(m[*nm].domain, f[i].domain, sizeof(m[*nm].domain));
 		m[*nm].flash = flash;
+		f[i].cut_bytes = flash_info(flash)->cut_bytes;
 		(*nm)++;
 	}
 	return 0;
+}
+
+/* What the superblocks at the start of the device say, which slice 0 has; whoever uses it. */
+static int probe_one(
+	struct card *c, const struct card_flash *f, struct pool_probe *out, struct err *e)
+{
+	const struct flash_opts opts = {
+		.atomic_bytes = f->atomic_bytes, .block_bytes = f->block_bytes, .host_id = c->id};
+
+	return pool_probe(c->cfg.shard, f->address, &opts, out, e);
 }
 
 /* ---- the remembered pool ------------------------------------------------------------------------------------------ */
@@ -196,6 +217,8 @@ static int remember(struct card *c, const struct card_flash *f, unsigned int n, 
 		items[i].atomic_bytes = f[i].atomic_bytes;
 		items[i].block_bytes = f[i].block_bytes;
 		items[i].has_leaving = items[i].leaving = f[i].leaving;
+		items[i].has_cut_bytes = f[i].cut_bytes != 0;
+		items[i].cut_bytes = f[i].cut_bytes;
 		list[i] = &items[i];
 	}
 	msg.n_flashes = n;
@@ -211,6 +234,12 @@ static int remember(struct card *c, const struct card_flash *f, unsigned int n, 
 int pool_remember(struct card *c, struct err *e)
 {
 	return remember(c, c->flashes, c->nflashes, e);
+}
+
+static int forget(struct card *c, struct err *e)
+{
+	c->nflashes = 0;
+	return state_remove(c->state, STATE_POOL, e);
 }
 
 /* 0, or -ENOENT where there is none. */
@@ -231,6 +260,24 @@ static int recall(struct card *c, struct err *e)
 		c->nflashes = (unsigned int)msg->n_flashes;
 	parapet__pool_open__free_unpacked(msg, NULL);
 	return rc;
+}
+
+void pool_recall(struct card *c)
+{
+	struct err e = {0};
+	int rc = recall(c, &e);
+
+	if (rc == -ENOENT && c->cfg.first)
+		err_set(&e, rc, "pool", NULL,
+			"shard 0 has one, this shard remembers none; allowed: 'pool open' with its "
+			"flash devices");
+	if (rc < 0 && (rc != -ENOENT || c->cfg.first))
+		snprintf(c->pool_problem, sizeof(c->pool_problem), "%s", err_text(&e));
+}
+
+bool card_remembers_pool(const struct card *c)
+{
+	return c->nflashes || c->pool_problem[0];
 }
 
 /* ---- up and down --------------------------------------------------------------------------------------------------- */
@@ -254,8 +301,8 @@ static int store_up(struct card *c, struct pool *pool, bool force, struct err *e
 		.force = force,
 		.progress = &c->progress,
 		/* A mapped block takes 10 bytes of map and is given 6 of stripe table (hwdocs/budget.md). */
-		.map_bytes = c->cfg.map_bytes / 16 * 10,
-		.table_bytes = c->cfg.map_bytes / 16 * 6};
+		.map_bytes = c->cfg.map_bytes / c->count / 16 * 10,
+		.table_bytes = c->cfg.map_bytes / c->count / 16 * 6};
 	struct store *s;
 	int rc = store_open(&cfg, &s, e);
 
@@ -264,11 +311,15 @@ static int store_up(struct card *c, struct pool *pool, bool force, struct err *e
 		return rc;
 	}
 	c->store = s; /* not before it is open: those who only look go on looking meanwhile */
+	c->told = 0;
+	atomic_store(&c->has_pool, true);
 	store_on_event(s, store_event, c);
 	settings_in_pool(c);
 	rc = tasks_up(c, e);
 	if (rc < 0)
 		pool_take_down(c);
+	else
+		moves_settle(c);
 	return rc;
 }
 
@@ -314,7 +365,7 @@ struct opening {
 	bool take_over; /* the former owner is off, says the operator */
 };
 
-static int members_up(struct card *c, const struct card_flash *f, unsigned int n,
+static int members_up(struct card *c, struct card_flash *f, unsigned int n,
 	const struct opening *how, struct err *e)
 {
 	struct pool_member m[POOL_DEVS_MAX] = {0};
@@ -361,8 +412,8 @@ static int members_up(struct card *c, const struct card_flash *f, unsigned int n
 	return rc;
 }
 
-static int pool_up(struct card *c, const struct card_flash *f, unsigned int n,
-	const struct opening *how, struct err *e)
+static int pool_up(struct card *c, struct card_flash *f, unsigned int n, const struct opening *how,
+	struct err *e)
 {
 	int rc;
 
@@ -378,16 +429,11 @@ void pool_bring_up(struct card *c)
 {
 	const struct opening how = {.remembered = true};
 	struct err e = {0};
-	int rc = recall(c, &e);
 
-	if (rc == -ENOENT)
-		return;
-	if (rc == 0)
-		rc = pool_up(c, c->flashes, c->nflashes, &how, &e);
-	if (rc < 0) {
+	if (c->nflashes && pool_up(c, c->flashes, c->nflashes, &how, &e) < 0)
 		snprintf(c->pool_problem, sizeof(c->pool_problem), "%s", err_text(&e));
+	if (c->pool_problem[0])
 		event_post(c->events, EVENT_ERROR, "pool-not-open", "pool", "%s", c->pool_problem);
-	}
 }
 
 void pool_take_down(struct card *c)
@@ -397,6 +443,7 @@ void pool_take_down(struct card *c)
 	tasks_down(c);
 	/* Closing waits, and those who only look go on looking. */
 	c->store = NULL;
+	atomic_store(&c->has_pool, false);
 	if (s)
 		store_close(s);
 }
@@ -429,7 +476,8 @@ static int on_degraded_of(Parapet__OnDegraded v, enum pool_on_degraded *out, str
 	return 0;
 }
 
-static int create_cfg(const Parapet__PoolCreate *req, struct pool_cfg *cfg, struct err *e)
+static int create_cfg(
+	const struct card *c, const Parapet__PoolCreate *req, struct pool_cfg *cfg, struct err *e)
 {
 	int rc = scheme_of(req->k, req->m, &cfg->scheme, e);
 
@@ -448,6 +496,7 @@ static int create_cfg(const Parapet__PoolCreate *req, struct pool_cfg *cfg, stru
 	snprintf(cfg->name, sizeof(cfg->name), "pool0");
 	cfg->allow_data_device = req->same_flash;
 	cfg->segment_bytes = (uint32_t)req->segment_bytes;
+	memcpy(cfg->uuid, c->new_uuid, sizeof(cfg->uuid));
 	return rc;
 }
 
@@ -486,7 +535,7 @@ int call_pool_create(struct card *card, struct call *c)
 	int rc = none_open(card, &c->err);
 
 	if (rc == 0)
-		rc = create_cfg(req, &cfg, &c->err);
+		rc = create_cfg(card, req, &cfg, &c->err);
 	if (rc == 0)
 		rc = flashes_take(req->flashes, req->n_flashes, flashes, &c->err);
 	if (rc == 0)
@@ -519,6 +568,16 @@ int call_pool_create(struct card *card, struct call *c)
 	return status_fill(card, c);
 }
 
+/* A device may have grown since it was cut: its superblocks know. */
+static void ask_cuts(struct card *c, struct card_flash *f, unsigned int n)
+{
+	struct pool_probe probe;
+
+	for (unsigned int i = 0; c->count > 1 && i < n; i++)
+		if (!f[i].cut_bytes && probe_one(c, &f[i], &probe, NULL) == 0)
+			f[i].cut_bytes = probe.cut_bytes;
+}
+
 int call_pool_open(struct card *card, struct call *c)
 {
 	const Parapet__PoolOpen *req = c->req->pool_open;
@@ -539,8 +598,10 @@ int call_pool_open(struct card *card, struct call *c)
 			rc = err_set(&c->err, -ENOENT, "pool", "flashes",
 				"this card remembers no pool; name its flash devices");
 	}
-	if (rc == 0)
-		rc = pool_up(card, flashes, n, &how, &c->err);
+	if (rc < 0)
+		return rc;
+	ask_cuts(card, flashes, n);
+	rc = pool_up(card, flashes, n, &how, &c->err);
 	if (rc < 0)
 		return rc;
 	rc = remember(card, flashes, n, &c->err);
@@ -586,6 +647,82 @@ int call_pool_set(struct card *card, struct call *c)
 		cfg.scheme.k, cfg.scheme.m,
 		cfg.on_degraded == POOL_DEGRADED_ALLOW ? "allow" : "refuse");
 	return status_fill(card, c);
+}
+
+/* ---- of several shards --------------------------------------------------------------------------------------------- */
+
+int card_pool_shards(
+	struct card *c, const Parapet__PoolOpen *req, unsigned int *count, struct err *e)
+{
+	struct card_flash flashes[POOL_DEVS_MAX];
+	unsigned int n = req && req->n_flashes ? (unsigned int)req->n_flashes : c->nflashes;
+	struct pool_probe probe;
+	int rc = 0;
+
+	if (req && req->n_flashes)
+		rc = flashes_take(req->flashes, req->n_flashes, flashes, e);
+	else
+		memcpy(flashes, c->flashes, n * sizeof(flashes[0]));
+	if (rc < 0)
+		return rc;
+	rc = err_set(e, -ENOENT, "pool", "flashes",
+		n ? "none of its flash devices is there"
+		  : "this card remembers no pool; name its flash devices");
+	for (unsigned int i = 0; rc < 0 && i < n; i++)
+		rc = probe_one(c, &flashes[i], &probe, e);
+	if (rc == 0)
+		*count = MAX(probe.slices, 1u);
+	return rc;
+}
+
+static void pool_drop(struct card *c)
+{
+	struct err e = {0};
+
+	vms_take_down(c);
+	pool_take_down(c);
+	if (forget(c, &e) < 0)
+		event_post(c->events, EVENT_ERROR, "state", "card", "%s", err_text(&e));
+	pool_in_use(c);
+}
+
+void card_pool_close(struct card *c)
+{
+	if (c->store)
+		pool_drop(c);
+}
+
+/* The store has closed it: what is wiped is opened once more, without raising the epoch. */
+static int wipe(struct card *c, struct card_flash *f, unsigned int n, struct err *e)
+{
+	struct pool_member m[POOL_DEVS_MAX] = {0};
+	struct pool *pool;
+	unsigned int nm;
+	int rc = members_open(c, f, n, true, m, &nm, e);
+
+	if (rc < 0)
+		return rc;
+	rc = pool_open(c->cfg.shard, m, nm, &pool, e);
+	if (rc < 0) {
+		members_close(m, nm);
+		return rc;
+	}
+	return pool_wipe(pool, e);
+}
+
+void card_pool_undo(struct card *c)
+{
+	struct card_flash flashes[POOL_DEVS_MAX];
+	unsigned int n = c->nflashes;
+	struct err e = {0};
+
+	if (!c->store)
+		return;
+	memcpy(flashes, c->flashes, n * sizeof(flashes[0]));
+	pool_drop(c);
+	if (wipe(c, flashes, n, &e) < 0)
+		event_post(c->events, EVENT_WARNING, "pool-not-wiped", "pool",
+			"%s; the next 'pool create' needs force", err_text(&e));
 }
 
 /* ---- checkpoints ------------------------------------------------------------------------------------------------------- */

@@ -5,7 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/util.h"
 #include "common/rpc/conn.h"
-#include "dpu/control/call.h"
+#include "dpu/control/route.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,25 +41,24 @@ struct conn {
 };
 
 /*
- * A request on its way: the server's thread makes it, the shard carries it out, the server's thread answers it. Requests that
- * only look are carried out at once, also while one that changes something waits in its handler; changes are carried
- * out one after another.
+ * A request on its way: the server's thread makes it, shards carry it out, the server's thread answers it. Requests that only look are
+ * carried out at once, also while one that changes something waits in its handler; changes are carried out one after another by a thread of
+ * their own (route.h).
  */
 struct turn {
+	struct route_job job; /* first: the answer comes by it */
 	struct server *s;
 	struct conn *cn; /* NULL: nobody waits for the answer any more */
-	struct rpc_msg msg; /* what the call's request lives in */
-	struct call call;
-	const struct handler *h;
+	struct rpc_msg msg; /* what the job's request lives in */
+	bool upkeep; /* nobody's request */
 	int64_t since_ms;
-	int rc;
 	STAILQ_ENTRY(turn) link; /* changes that wait; turns that have been carried out */
 };
 STAILQ_HEAD(turn_list, turn);
 
 struct server {
-	struct card *card;
-	pthread_t thread;
+	struct shards *shards;
+	pthread_t thread, worker; /* answers; changes */
 	int listen_fd;
 	int wake_fd; /* stop, or an event */
 	atomic_bool stop, ended;
@@ -67,44 +66,19 @@ struct server {
 	unsigned int nconns;
 	struct turn_list changes; /* in line; the server's thread only */
 	struct turn *change; /* being carried out */
-	unsigned int nout; /* turns on the shard */
-	pthread_mutex_t done_lock;
-	struct turn_list done; /* under done_lock */
+	unsigned int nout; /* turns on shards, and the change */
+	pthread_mutex_t lock;
+	pthread_cond_t work; /* there is a change for the worker, or its end */
+	struct turn_list done; /* under lock, as the rest */
+	struct turn *given; /* to the worker */
+	bool work_ends;
 	char path[108];
 };
 
-static const struct handler {
-	Parapet__Request__OpCase op;
-	call_fn fn;
-	bool changes; /* else it only looks, and never waits */
-} handlers[] = {
-	{PARAPET__REQUEST__OP_TABLES_PUSH, call_tables_push, true},
-	{PARAPET__REQUEST__OP_TABLES_GET, call_tables_get, false},
-	{PARAPET__REQUEST__OP_POOL_CREATE, call_pool_create, true},
-	{PARAPET__REQUEST__OP_POOL_OPEN, call_pool_open, true},
-	{PARAPET__REQUEST__OP_POOL_SET, call_pool_set, true},
-	{PARAPET__REQUEST__OP_FLASH_FAIL, call_flash_fail, true},
-	{PARAPET__REQUEST__OP_FLASH_ADD, call_flash_add, true},
-	{PARAPET__REQUEST__OP_FLASH_REMOVE, call_flash_remove, true},
-	{PARAPET__REQUEST__OP_FLASH_REPLACE, call_flash_replace, true},
-	{PARAPET__REQUEST__OP_FLASH_RETURN, call_flash_return, true},
-	{PARAPET__REQUEST__OP_FLASH_DISCOVER, call_flash_discover, true}, /* it waits */
-	{PARAPET__REQUEST__OP_CHECKPOINT, call_checkpoint, true},
-	{PARAPET__REQUEST__OP_DEVICE_ADD, call_device_add, true},
-	{PARAPET__REQUEST__OP_DEVICE_DEL, call_device_del, true},
-	{PARAPET__REQUEST__OP_DEVICE_GROW, call_device_grow, true},
-	{PARAPET__REQUEST__OP_DEVICE_SET, call_device_set, true},
-	{PARAPET__REQUEST__OP_DEVICE_LIST, call_device_list, false},
-	{PARAPET__REQUEST__OP_EXPLAIN, call_explain, false},
-	{PARAPET__REQUEST__OP_FLOW_LIST, call_flow_list, false},
-	{PARAPET__REQUEST__OP_TASK_LIST, call_task_list, false},
-	{PARAPET__REQUEST__OP_TASK_START, call_task_start, true},
-	{PARAPET__REQUEST__OP_TASK_CONTROL, call_task_control, true},
-	{PARAPET__REQUEST__OP_TASK_LIMITS, call_task_limits, true},
-	{PARAPET__REQUEST__OP_STATUS_GET, call_status, false},
-	{PARAPET__REQUEST__OP_STATS_GET, call_stats, false},
-	{PARAPET__REQUEST__OP_TOP_GET, call_top, false},
-};
+static struct card *first(const struct server *s)
+{
+	return shards_card(s->shards, 0);
+}
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
@@ -156,9 +130,9 @@ static int do_hello(struct server *s, struct conn *cn, const Parapet__Request *r
 	h.program_version = (char *)CARD_VERSION;
 	h.capabilities = (char **)capabilities;
 	h.n_capabilities = ARRAY_LEN(capabilities);
-	h.boot_id = (char *)card_boot_id(s->card);
+	h.boot_id = (char *)card_boot_id(first(s));
 	h.has_tables_version = h.has_frame_bytes_max = true;
-	h.tables_version = card_tables_version(s->card);
+	h.tables_version = card_tables_version(first(s));
 	h.frame_bytes_max = RPC_FRAME_MAX;
 	r.id = req->id;
 	r.result_case = PARAPET__RESPONSE__RESULT_HELLO;
@@ -171,12 +145,12 @@ static int do_subscribe(struct server *s, struct conn *cn, const Parapet__Reques
 	const Parapet__Subscribe *sub = req->subscribe;
 	Parapet__Response r = PARAPET__RESPONSE__INIT;
 	Parapet__Subscribed ok = PARAPET__SUBSCRIBED__INIT;
-	bool same_boot = sub->boot_id && !strcmp(sub->boot_id, card_boot_id(s->card));
+	bool same_boot = sub->boot_id && !strcmp(sub->boot_id, card_boot_id(first(s)));
 
-	events_range(card_events(s->card), &ok.oldest_seq, &ok.newest_seq);
+	events_range(card_events(first(s)), &ok.oldest_seq, &ok.newest_seq);
 	cn->subscribed = true;
 	cn->seen = same_boot ? MIN(sub->after_seq, ok.newest_seq) : 0;
-	ok.boot_id = (char *)card_boot_id(s->card);
+	ok.boot_id = (char *)card_boot_id(first(s));
 	ok.has_missed = true;
 	ok.missed = cn->seen + 1 < ok.oldest_seq ? ok.oldest_seq - cn->seen - 1 : 0;
 	if (ok.missed)
@@ -187,7 +161,7 @@ static int do_subscribe(struct server *s, struct conn *cn, const Parapet__Reques
 	return send_response(cn, &r);
 }
 
-/* ---- requests for the shard -------------------------------------------------------------------------------------------- */
+/* ---- requests for shards -------------------------------------------------------------------------------------------- */
 
 static void turn_wake(struct server *s)
 {
@@ -197,33 +171,62 @@ static void turn_wake(struct server *s)
 		log_debug("control: it is awake already");
 }
 
-/* On the shard. */
-static void turn_run(void *arg)
+/* Any thread: it has been carried out. */
+static void turn_done(struct turn *t)
 {
-	struct turn *t = arg;
 	struct server *s = t->s;
 
-	t->rc = t->h->fn(s->card, &t->call);
-	if (t->rc == 0 && t->call.oom)
-		t->rc = -ENOMEM;
-	pthread_mutex_lock(&s->done_lock);
+	pthread_mutex_lock(&s->lock);
 	STAILQ_INSERT_TAIL(&s->done, t, link);
-	pthread_mutex_unlock(&s->done_lock);
+	pthread_mutex_unlock(&s->lock);
 	turn_wake(s);
+}
+
+static void look_done(struct route_job *job)
+{
+	turn_done((struct turn *)job);
+}
+
+/* The worker: one change at a time. */
+static void *worker_main(void *arg)
+{
+	struct server *s = arg;
+	struct turn *t;
+
+	shards_leave_cores(s->shards);
+	pthread_mutex_lock(&s->lock);
+	for (;;) {
+		while (!s->given && !s->work_ends)
+			pthread_cond_wait(&s->work, &s->lock);
+		t = s->given;
+		s->given = NULL;
+		if (!t)
+			break;
+		pthread_mutex_unlock(&s->lock);
+		if (t->upkeep)
+			route_upkeep(s->shards);
+		else
+			route_change(s->shards, &t->job);
+		turn_done(t);
+		pthread_mutex_lock(&s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
 }
 
 static int turn_answer(struct turn *t)
 {
 	struct conn *cn = t->cn;
-	uint64_t id = t->call.req->id;
+	uint64_t id;
 	int rc;
 
 	if (!cn)
 		return 0;
+	id = t->job.call.req->id;
 	cn->turn = NULL;
-	if (t->rc < 0)
-		return send_error(cn, id, t->rc, &t->call.err);
-	rc = send_response(cn, &t->call.resp);
+	if (t->job.rc < 0)
+		return send_error(cn, id, t->job.rc, &t->job.call.err);
+	rc = send_response(cn, &t->job.call.resp);
 	if (rc == -EMSGSIZE) {
 		struct err e = {.reason = "the answer is too large for one frame"};
 
@@ -236,7 +239,7 @@ static void turn_free(struct turn *t)
 {
 	if (t->cn)
 		t->cn->turn = NULL;
-	call_clear(&t->call);
+	route_job_clear(&t->job);
 	rpc_msg_clear(&t->msg);
 	free(t);
 }
@@ -244,24 +247,32 @@ static void turn_free(struct turn *t)
 /* Answers t without carrying it out. */
 static void turn_refuse(struct turn *t, int rc)
 {
-	t->rc = rc;
+	t->job.rc = rc;
 	if (turn_answer(t) < 0)
 		log_warn("control: an answer is lost");
 	turn_free(t);
 }
 
-static void turn_go(struct turn *t)
+static void look_go(struct turn *t)
+{
+	int rc = route_look(t->s->shards, &t->job, look_done);
+
+	if (rc < 0)
+		turn_refuse(t, rc);
+	else
+		t->s->nout++;
+}
+
+static void change_go(struct turn *t)
 {
 	struct server *s = t->s;
-	int rc = shard_post(card_shard(s->card), turn_run, t);
 
-	if (rc < 0) {
-		turn_refuse(t, rc);
-		return;
-	}
 	s->nout++;
-	if (t->h->changes)
-		s->change = t;
+	s->change = t;
+	pthread_mutex_lock(&s->lock);
+	s->given = t;
+	pthread_cond_signal(&s->work);
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* The next change, once the card is up. What has waited for that too long is told why. */
@@ -270,56 +281,56 @@ static void changes_go(struct server *s)
 	struct turn *t;
 
 	while (!s->change && (t = STAILQ_FIRST(&s->changes))) {
-		bool stop = atomic_load(&s->stop);
+		bool stop = atomic_load(&s->stop), up = shards_are_up(s->shards);
 
-		if (!stop && !card_is_up(s->card) && clock_now_ms() - t->since_ms < PATIENCE_MS)
+		if (!stop && !up && clock_now_ms() - t->since_ms < PATIENCE_MS)
 			return;
 		STAILQ_REMOVE_HEAD(&s->changes, link);
-		if (!stop && card_is_up(s->card)) {
-			turn_go(t);
+		if (!stop && up) {
+			change_go(t);
 			continue;
 		}
-		err_set(&t->call.err, -EAGAIN, "card", NULL, "%s",
+		err_set(&t->job.call.err, -EAGAIN, "card", NULL, "%s",
 			stop ? "it is stopping"
 			     : "it is still opening its pool, see its status; try again then");
 		turn_refuse(t, -EAGAIN);
 	}
 }
 
-/* What the card does by itself and nothing may interfere with: as a change that nobody waits for. */
+/* What cards do by themselves and nothing may interfere with: as a change that nobody waits for. */
 static void upkeep_go(struct server *s)
 {
-	static const struct handler upkeep = {.fn = call_flash_upkeep, .changes = true};
-	static const Parapet__Request none = PARAPET__REQUEST__INIT;
 	struct turn *t;
 
 	if (s->change || !STAILQ_EMPTY(&s->changes) || atomic_load(&s->stop) ||
-		!card_is_up(s->card) || !card_wants_upkeep(s->card))
+		!shards_are_up(s->shards) || !route_wants_upkeep(s->shards))
 		return;
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return; /* again in a second */
-	*t = (struct turn){.s = s, .h = &upkeep};
-	call_init(&t->call, &none);
-	turn_go(t);
+	t->s = s;
+	t->upkeep = true;
+	change_go(t);
 }
 
-/* Answers what the shard has carried out. A connection that cannot take its answer is dropped by its next turn. */
+/* Answers what has been carried out. A connection that cannot take its answer is dropped by its next turn. */
 static void turns_done(struct server *s)
 {
 	struct turn *t;
 
 	for (;;) {
-		pthread_mutex_lock(&s->done_lock);
+		pthread_mutex_lock(&s->lock);
 		t = STAILQ_FIRST(&s->done);
 		if (t)
 			STAILQ_REMOVE_HEAD(&s->done, link);
-		pthread_mutex_unlock(&s->done_lock);
+		pthread_mutex_unlock(&s->lock);
 		if (!t)
 			break;
 		s->nout--;
 		if (s->change == t)
 			s->change = NULL;
+		else
+			route_answer(&t->job);
 		if (turn_answer(t) < 0 && t->cn)
 			t->cn->lost = true;
 		t->cn = NULL;
@@ -330,19 +341,24 @@ static void turns_done(struct server *s)
 }
 
 /* Takes the message over. */
-static int turn_start(struct server *s, struct conn *cn, struct rpc_msg *m, const struct handler *h)
+static int turn_start(
+	struct server *s, struct conn *cn, struct rpc_msg *m, const struct route_op *op)
 {
 	struct turn *t = calloc(1, sizeof(*t));
 	struct err e = {0};
 
 	if (!t)
 		return send_error(cn, m->frame->request->id, -ENOMEM, &e);
-	*t = (struct turn){.s = s, .cn = cn, .msg = *m, .h = h, .since_ms = clock_now_ms()};
+	t->s = s;
+	t->cn = cn;
+	t->msg = *m;
+	t->job.op = op;
+	t->since_ms = clock_now_ms();
 	*m = (struct rpc_msg){0};
-	call_init(&t->call, t->msg.frame->request);
+	call_init(&t->job.call, t->msg.frame->request);
 	cn->turn = t;
-	if (!h->changes) {
-		turn_go(t);
+	if (!route_op_changes(op)) {
+		look_go(t);
 		return 0;
 	}
 	STAILQ_INSERT_TAIL(&s->changes, t, link);
@@ -353,6 +369,7 @@ static int turn_start(struct server *s, struct conn *cn, struct rpc_msg *m, cons
 static int do_request(struct server *s, struct conn *cn, struct rpc_msg *m)
 {
 	const Parapet__Request *req = m->frame->request;
+	const struct route_op *op;
 	struct err e = {0};
 
 	if (req->op_case == PARAPET__REQUEST__OP_HELLO)
@@ -364,9 +381,9 @@ static int do_request(struct server *s, struct conn *cn, struct rpc_msg *m)
 	}
 	if (req->op_case == PARAPET__REQUEST__OP_SUBSCRIBE)
 		return do_subscribe(s, cn, req);
-	for (size_t i = 0; i < ARRAY_LEN(handlers); i++)
-		if (handlers[i].op == req->op_case)
-			return turn_start(s, cn, m, &handlers[i]);
+	op = route_op(req->op_case);
+	if (op)
+		return turn_start(s, cn, m, op);
 	err_set(&e, -EOPNOTSUPP, "control protocol", NULL,
 		"this card (version %d.%d) does not know the request", PARAPET__VERSION__MAJOR,
 		PARAPET__VERSION__MINOR);
@@ -426,7 +443,7 @@ static int conn_events(struct server *s, struct conn *cn)
 
 	while (rc == 0 && cn->subscribed && cn->state == CONN_READY &&
 		rpc_conn_unsent(&cn->rpc) < OUT_ENOUGH_BYTES &&
-		events_next(card_events(s->card), cn->seen, &e) == 0) {
+		events_next(card_events(first(s)), cn->seen, &e) == 0) {
 		Parapet__Frame f = PARAPET__FRAME__INIT;
 		Parapet__Event pe = PARAPET__EVENT__INIT;
 
@@ -486,9 +503,8 @@ static short conn_wants(const struct conn *cn)
 	return ev;
 }
 
-static void *server_main(void *arg)
+static void server_main(struct server *s)
 {
-	struct server *s = arg;
 	struct pollfd p[SERVER_CONNS_MAX + 2];
 	uint64_t drained;
 
@@ -515,7 +531,11 @@ static void *server_main(void *arg)
 			accept_one(s);
 	}
 	changes_go(s); /* what is left is refused */
-	return NULL;
+	pthread_mutex_lock(&s->lock);
+	s->work_ends = true;
+	pthread_cond_signal(&s->work);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(s->worker, NULL);
 }
 
 static void nothing(void *arg)
@@ -526,53 +546,76 @@ static void *thread_main(void *arg)
 {
 	struct server *s = arg;
 
+	shards_leave_cores(s->shards);
 	server_main(s);
 	atomic_store(&s->ended, true);
-	shard_post(card_shard(s->card), nothing, NULL); /* wakes server_stop() */
+	shard_post(card_shard(first(s)), nothing, NULL); /* wakes server_stop() */
 	return NULL;
 }
 
 /* ---- start and stop -------------------------------------------------------------------------------------------------------- */
 
-int server_start(struct card *card, const char *socket_path, struct server **out, struct err *e)
+static int threads_start(struct server *s, struct err *e)
+{
+	int rc = -pthread_create(&s->worker, NULL, worker_main, s);
+
+	if (rc == 0) {
+		rc = -pthread_create(&s->thread, NULL, thread_main, s);
+		if (rc < 0) {
+			pthread_mutex_lock(&s->lock);
+			s->work_ends = true;
+			pthread_cond_signal(&s->work);
+			pthread_mutex_unlock(&s->lock);
+			pthread_join(s->worker, NULL);
+		}
+	}
+	return rc < 0 ? err_set(e, rc, "control socket", NULL, "thread: %s", strerror(-rc)) : 0;
+}
+
+static void server_free(struct server *s)
+{
+	if (s->listen_fd >= 0) {
+		close(s->listen_fd);
+		unlink(s->path);
+	}
+	if (s->wake_fd >= 0)
+		close(s->wake_fd);
+	pthread_cond_destroy(&s->work);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+int server_start(struct shards *shards, const char *socket_path, struct server **out, struct err *e)
 {
 	struct server *s = calloc(1, sizeof(*s));
 	int rc;
 
 	if (!s)
 		return err_set(e, -ENOMEM, "control socket", NULL, "out of memory");
-	s->card = card;
+	s->shards = shards;
 	STAILQ_INIT(&s->changes);
 	STAILQ_INIT(&s->done);
-	pthread_mutex_init(&s->done_lock, NULL);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->work, NULL);
 	s->listen_fd = -1;
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->wake_fd < 0) {
-		rc = err_set(e, -errno, "control socket", NULL, "eventfd: %s", strerror(errno));
-		goto fail;
+	rc = s->wake_fd < 0
+		     ? err_set(e, -errno, "control socket", NULL, "eventfd: %s", strerror(errno))
+		     : 0;
+	if (rc == 0)
+		rc = rpc_listen(socket_path, &s->listen_fd, e);
+	if (rc == 0) {
+		snprintf(s->path, sizeof(s->path), "%s", socket_path);
+		events_notify(card_events(shards_card(shards, 0)), s->wake_fd);
+		rc = threads_start(s, e);
 	}
-	rc = rpc_listen(socket_path, &s->listen_fd, e);
-	if (rc < 0)
-		goto fail;
-	snprintf(s->path, sizeof(s->path), "%s", socket_path);
-	events_notify(card_events(card), s->wake_fd);
-	rc = -pthread_create(&s->thread, NULL, thread_main, s);
 	if (rc < 0) {
-		events_notify(card_events(card), -1);
-		unlink(s->path);
-		err_set(e, rc, "control socket", NULL, "thread: %s", strerror(-rc));
-		goto fail;
+		events_notify(card_events(shards_card(shards, 0)), -1);
+		server_free(s);
+		return rc;
 	}
 	*out = s;
 	return 0;
-fail:
-	if (s->listen_fd >= 0)
-		close(s->listen_fd);
-	if (s->wake_fd >= 0)
-		close(s->wake_fd);
-	pthread_mutex_destroy(&s->done_lock);
-	free(s);
-	return rc;
 }
 
 static bool has_ended(void *arg)
@@ -586,15 +629,11 @@ void server_stop(struct server *s)
 		return;
 	atomic_store(&s->stop, true);
 	turn_wake(s);
-	/* The thread may be waiting for the shard to carry out a request. */
-	shard_wait(card_shard(s->card), has_ended, s, 0);
+	/* Its threads may be waiting for this shard to carry out a request. */
+	shard_wait(card_shard(first(s)), has_ended, s, 0);
 	pthread_join(s->thread, NULL);
-	events_notify(card_events(s->card), -1);
+	events_notify(card_events(first(s)), -1);
 	while (s->nconns)
 		conn_drop(s, s->nconns - 1);
-	close(s->listen_fd);
-	unlink(s->path);
-	close(s->wake_fd);
-	pthread_mutex_destroy(&s->done_lock);
-	free(s);
+	server_free(s);
 }

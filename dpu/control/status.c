@@ -310,6 +310,8 @@ static int fill_pool(struct card *card, struct call *c, Parapet__PoolStatus *s)
 {
 	bool opening = card->opening || !card_is_up(card);
 
+	s->has_shards = true;
+	s->shards = card_count(card);
 	if (card->store)
 		return fill_open_pool(card, c, s);
 	s->state = call_str(c, opening ? "recovering" : card->pool_problem[0] ? "failed" : "none");
@@ -332,6 +334,8 @@ static void fill_vm(
 
 	s->vm = v->vm;
 	s->name = call_str(c, v->name);
+	s->has_shard = true;
+	s->shard = card_index(card);
 	s->access = v->vvm && vm ? call_fmt(c, "%s%svhost %s", v->access_text,
 					   v->access_text[0] ? ", " : "", vm->vhost)
 				 : call_str(c, v->access_text);
@@ -425,7 +429,8 @@ static void warn_of_devices(struct card *card, struct call *c, Parapet__Status *
 					id.path, id.vm));
 	}
 	for (size_t i = 0; i < pb->n_devices; i++)
-		if (!device_find(card, pb->devices[i]->vm, pb->devices[i]->path))
+		if (card_owns(card, pb->devices[i]->vm) &&
+			!device_find(card, pb->devices[i]->vm, pb->devices[i]->path))
 			warn(c, r,
 				call_fmt(c,
 					"device %s of VM %u is in the tables, but not in the pool",

@@ -3,6 +3,8 @@
 #include "dpu/control/card_priv.h"
 
 #include "common/base/util.h"
+#include "dpu/control/shard_move.h"
+#include "dpu/control/task_id.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +19,16 @@ static_assert((int)MOVER_CANCELLED == (int)PARAPET__TASK_STATE__TASK_STATE_CANCE
 bool task_has_ended(const struct mover_task *t)
 {
 	return t->state == MOVER_DONE || t->state == MOVER_FAILED || t->state == MOVER_CANCELLED;
+}
+
+static uint32_t outside(const struct card *c, uint32_t id)
+{
+	return task_id_outside(id, card_index(c), card_count(c));
+}
+
+static uint32_t inside(const struct card *c, uint32_t id)
+{
+	return task_id_inside(id, card_index(c), card_count(c));
 }
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
@@ -34,7 +46,7 @@ void task_fill(
 {
 	char name[128];
 
-	m->id = t->id;
+	m->id = outside(card, t->id);
 	m->has_reason = m->has_state = m->has_done = m->has_total = m->has_bytes =
 		m->has_bytes_per_s = m->has_errors = m->has_repaired = m->has_unrecoverable = true;
 	m->reason = (Parapet__TaskReason)t->reason;
@@ -52,27 +64,6 @@ void task_fill(
 	m->text = t->text[0] ? call_str(c, t->text) : NULL;
 }
 
-/* Tasks for which want_fn is true. */
-static int fill_list(const struct card *card, struct call *c,
-	bool (*want_fn)(const struct mover_task *t, uint32_t id), uint32_t id,
-	Parapet__Task ***list, size_t *n)
-{
-	const struct mover_task *t = NULL;
-	size_t room = 0;
-
-	*n = 0;
-	if (!card->mover)
-		return 0;
-	while ((t = mover_task_next(card->mover, t)))
-		room += want_fn(t, id);
-	if (call_messages(c, room, Parapet__Task, parapet__task__init, list) < 0)
-		return -ENOMEM;
-	while ((t = mover_task_next(card->mover, t)))
-		if (want_fn(t, id) && *n < room)
-			task_fill(card, c, t, (*list)[(*n)++]);
-	return 0;
-}
-
 static bool want_open(const struct mover_task *t, uint32_t id)
 {
 	return !task_has_ended(t);
@@ -86,6 +77,32 @@ static bool want_id(const struct mover_task *t, uint32_t id)
 static bool want_any(const struct mover_task *t, uint32_t id)
 {
 	return true;
+}
+
+/* Tasks for which want_fn is true. */
+static int fill_list(const struct card *card, struct call *c,
+	bool (*want_fn)(const struct mover_task *t, uint32_t id), uint32_t id,
+	Parapet__Task ***list, size_t *n)
+{
+	const struct mover_task *t = NULL;
+	bool move = want_fn == want_id     ? move_is_task(card, id)
+		    : want_fn == want_open ? move_is_open_task(card)
+					   : card->move != NULL;
+	size_t room = move;
+
+	*n = 0;
+	if (!card->mover)
+		return 0;
+	while ((t = mover_task_next(card->mover, t)))
+		room += want_fn(t, id);
+	if (call_messages(c, room, Parapet__Task, parapet__task__init, list) < 0)
+		return -ENOMEM;
+	while ((t = mover_task_next(card->mover, t)))
+		if (want_fn(t, id) && *n < room - move)
+			task_fill(card, c, t, (*list)[(*n)++]);
+	if (move)
+		move_fill(card, c, (*list)[(*n)++]);
+	return 0;
 }
 
 int tasks_fill_open(const struct card *card, struct call *c, Parapet__Status *r)
@@ -126,9 +143,11 @@ int call_task_list(struct card *card, struct call *c)
 {
 	const Parapet__TaskList *req = c->req->task_list;
 
-	if (req->has_id && (!card->mover || !mover_task_find(card->mover, req->id)))
+	uint32_t id = inside(card, req->id);
+
+	if (req->has_id && (!card->mover || !mover_task_find(card->mover, id)))
 		return no_such_task(req->id, &c->err);
-	return answer(card, c, !req->has_id, req->id);
+	return answer(card, c, !req->has_id, id);
 }
 
 /* ---- start -------------------------------------------------------------------------------------------------------- */
@@ -195,30 +214,48 @@ int call_task_start(struct card *card, struct call *c)
 
 /* ---- control and limits ---------------------------------------------------------------------------------------------- */
 
+static int control(struct card *card, uint32_t id, Parapet__TaskAction action, struct err *why)
+{
+	if (move_is_task(card, id))
+		return move_control(card, action, why);
+	switch (action) {
+	case PARAPET__TASK_ACTION__TASK_ACTION_PAUSE:
+		return mover_pause(card->mover, id, why);
+	case PARAPET__TASK_ACTION__TASK_ACTION_RESUME:
+		return mover_resume(card->mover, id, why);
+	default:
+		return mover_cancel(card->mover, id, why);
+	}
+}
+
 int call_task_control(struct card *card, struct call *c)
 {
 	const Parapet__TaskControl *req = c->req->task_control;
+	uint32_t id = inside(card, req->id);
 	int rc = pool_need(card, &c->err);
+	struct err why = {0};
+	char object[32];
 
 	if (rc < 0)
 		return rc;
-	switch (req->action) {
-	case PARAPET__TASK_ACTION__TASK_ACTION_PAUSE:
-		rc = mover_pause(card->mover, req->id, &c->err);
-		break;
-	case PARAPET__TASK_ACTION__TASK_ACTION_RESUME:
-		rc = mover_resume(card->mover, req->id, &c->err);
-		break;
-	case PARAPET__TASK_ACTION__TASK_ACTION_CANCEL:
-		rc = mover_cancel(card->mover, req->id, &c->err);
-		break;
-	default:
+	if (req->action > PARAPET__TASK_ACTION__TASK_ACTION_CANCEL)
 		return err_set(&c->err, -EINVAL, "task", "action",
 			"unknown; allowed: pause, resume, cancel");
-	}
+	rc = control(card, id, req->action, &why);
 	if (rc == -ENOENT)
 		return no_such_task(req->id, &c->err);
-	return rc < 0 ? rc : answer(card, c, false, req->id);
+	snprintf(object, sizeof(object), "task %u", req->id);
+	return rc < 0 ? err_set(&c->err, rc, object, why.field, "%s",
+				why.reason[0] ? why.reason : strerror(-rc))
+		      : answer(card, c, false, id);
+}
+
+/* A ceiling is the card's: each shard's mover gets its part. A share is of what the shard's own VMs do. */
+static uint64_t part_of(const struct card *c, uint64_t ceiling)
+{
+	uint64_t part = ceiling / c->count + (c->cfg.index < ceiling % c->count);
+
+	return ceiling ? MAX(part, 1ull) : 0; /* 0 would be none */
 }
 
 int call_task_limits(struct card *card, struct call *c)
@@ -233,7 +270,7 @@ int call_task_limits(struct card *card, struct call *c)
 	if (req->has_share_percent)
 		limits.share_percent = req->share_percent;
 	if (req->has_ceiling_bytes_per_s)
-		limits.ceiling_bytes_per_s = req->ceiling_bytes_per_s;
+		limits.ceiling_bytes_per_s = part_of(card, req->ceiling_bytes_per_s);
 	if (req->has_share_percent || req->has_ceiling_bytes_per_s) {
 		rc = mover_set_limits(card->mover, &limits, &c->err);
 		if (rc < 0)
@@ -343,12 +380,12 @@ static void on_task(void *arg, const struct mover_task *t)
 	if (task_has_ended(t))
 		event_post(c->events, kinds[t->state].severity, kinds[t->state].kind, object,
 			"task %u, %s: %llu errors found, %llu repaired, %llu blocks lost%s%s",
-			t->id, mover_reason_name(t->reason), (unsigned long long)t->found,
-			(unsigned long long)t->repaired, (unsigned long long)t->unrecoverable,
-			t->text[0] ? ": " : "", t->text);
+			outside(c, t->id), mover_reason_name(t->reason),
+			(unsigned long long)t->found, (unsigned long long)t->repaired,
+			(unsigned long long)t->unrecoverable, t->text[0] ? ": " : "", t->text);
 	else
 		event_post(c->events, kinds[t->state].severity, kinds[t->state].kind, object,
-			"task %u, %s%s%s", t->id, mover_reason_name(t->reason),
+			"task %u, %s%s%s", outside(c, t->id), mover_reason_name(t->reason),
 			t->text[0] ? ": " : "", t->text);
 }
 

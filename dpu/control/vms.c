@@ -129,6 +129,11 @@ static int way_check(struct card *c, struct card_vm *v, const struct tables_doc 
 
 	if (rc < 0 || a->kind == TABLES_ACCESS_NONE)
 		return rc;
+	if (a->kind == TABLES_ACCESS_PORT && c->cfg.first)
+		return err_set(e, -EINVAL, object_name(object, sizeof(object), "vm", vm->name),
+			"port",
+			"it is on shard %u, and ports are shard 0's; allowed: move it there first",
+			c->cfg.index);
 	v->access = access_of(c, a->kind);
 	if (!v->access)
 		return err_set(e, -ENODEV, object_name(object, sizeof(object), "vm", vm->name),
@@ -194,6 +199,8 @@ int vms_check(struct card *c, const struct tables_doc *doc, struct err *e)
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < doc->pb->n_vms; i++) {
+		if (!card_owns(c, doc->pb->vms[i]->vm))
+			continue;
 		rc = qos_check(doc->pb->vms[i], e);
 		if (rc == 0)
 			rc = way_check(c, &scratch, doc, doc->pb->vms[i], &a, e);
@@ -282,7 +289,7 @@ static void retry(void *arg)
 		const Parapet__Vm *vm = tables_doc_vm(c->doc, v->vm);
 		struct err e = {0};
 
-		if (!v->problem[0] || v->tvm || !vm)
+		if (!v->problem[0] || v->tvm || !vm || !card_owns(c, v->vm))
 			continue;
 		if (vm_up(c, v, c->doc, vm, &e) < 0) {
 			problem_set(v, &e);
@@ -323,7 +330,7 @@ static int down_what_goes(struct card *c, const struct tables_doc *doc, struct e
 		int rc;
 
 		next = TAILQ_NEXT(v, link);
-		if (vm) {
+		if (vm && card_owns(c, v->vm)) {
 			signature_of(doc, vm, signature, sizeof(signature));
 			if (!v->problem[0] && !strcmp(signature, v->signature))
 				continue;
@@ -372,6 +379,8 @@ int vms_reconcile(struct card *c, const struct tables_doc *doc, bool strict, str
 		const Parapet__Vm *vm = doc->pb->vms[i];
 		struct card_vm *v = vm_by_number(c, vm->vm);
 
+		if (!card_owns(c, vm->vm))
+			continue;
 		memset(&ignored, 0, sizeof(ignored));
 		if (v) {
 			rc = v->tvm ? hosts_update(c, v, doc, vm, e) : 0;
@@ -401,4 +410,35 @@ void vms_take_down(struct card *c)
 		}
 		vm_forget(c, v);
 	}
+}
+
+int vm_stop(struct card *c, uint32_t vm)
+{
+	struct card_vm *v = vm_by_number(c, vm);
+	int rc = v ? vm_down(c, v) : 0;
+
+	/* That waited: it may have gone. */
+	v = vm_by_number(c, vm);
+	if (v && rc < 0)
+		snprintf(v->problem, sizeof(v->problem), "its requests do not end: %s",
+			strerror(-rc));
+	else if (v)
+		vm_forget(c, v);
+	return rc;
+}
+
+void card_vms_again(struct card *c)
+{
+	struct err e = {0};
+
+	if (devices_publish(c, c->doc, &e) < 0 || vms_reconcile(c, c->doc, false, &e) < 0)
+		event_post(c->events, EVENT_ERROR, "vm-down", "card", "%s", err_text(&e));
+}
+
+void card_vms_let_go(struct card *c)
+{
+	struct err e = {0};
+
+	if (down_what_goes(c, c->doc, &e) < 0)
+		event_post(c->events, EVENT_ERROR, "vm-stuck", "card", "%s", err_text(&e));
 }

@@ -22,6 +22,8 @@ enum io_op { IO_READ, IO_WRITE, IO_FLUSH, IO_WRITE_ZEROES, IO_TRIM };
 enum io_flag {
 	IO_FUA = 1 << 0, /* write: durable before it completes */
 	IO_DEALLOC = 1 << 1, /* write zeroes: space may be freed */
+	IO_BACKGROUND =
+		1 << 2, /* not a VM's: does not count as foreground, nor in the volume's numbers */
 };
 
 enum io_status {

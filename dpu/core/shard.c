@@ -29,12 +29,6 @@
 #define EVENTS_MAX     64
 #define TIMERS_INITIAL 256
 
-struct message {
-	struct message *next;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
 /* One level of nesting (shard_wait() inside a callback starts another) for each kind of callback, so that a level
  * knows what the levels above it are in the middle of, and removals can reach into them. */
 struct poller_frame {
@@ -151,7 +145,8 @@ static void messages_drop(struct message *m)
 	while (m) {
 		struct message *next = m->next;
 
-		free(m);
+		if (m->allocated)
+			free(m);
 		m = next;
 	}
 }
@@ -515,21 +510,31 @@ static void wake(struct shard *sh)
 	(void)n; /* a full counter wakes as well */
 }
 
-int shard_post(struct shard *sh, void (*fn)(void *arg), void *arg)
+static void push(struct shard *sh, struct message *m)
 {
-	struct message *m = malloc(sizeof(*m));
-
-	if (!m)
-		return -ENOMEM;
-	m->fn = fn;
-	m->arg = arg;
 	m->next = atomic_load_explicit(&sh->inbox, memory_order_relaxed);
 	while (!atomic_compare_exchange_weak(&sh->inbox, &m->next, m))
 		;
 	/* Either we see it sleeping or it sees the message before it sleeps (both are sequentially consistent). */
 	if (atomic_load(&sh->sleeping))
 		wake(sh);
+}
+
+int shard_post(struct shard *sh, void (*fn)(void *arg), void *arg)
+{
+	struct message *m = malloc(sizeof(*m));
+
+	if (!m)
+		return -ENOMEM;
+	*m = (struct message){.fn = fn, .arg = arg, .allocated = true};
+	push(sh, m);
 	return 0;
+}
+
+void shard_post_msg(struct shard *sh, struct message *m, void (*fn)(void *arg), void *arg)
+{
+	*m = (struct message){.fn = fn, .arg = arg};
+	push(sh, m);
 }
 
 struct call {
@@ -584,10 +589,12 @@ static bool run_messages(struct shard *sh)
 		take_messages(sh);
 	while (sh->fifo) {
 		struct message *m = sh->fifo;
+		bool allocated = m->allocated;
 
 		sh->fifo = m->next;
 		m->fn(m->arg);
-		free(m);
+		if (allocated) /* else it is the owner's again */
+			free(m);
 		did = true;
 	}
 	return did;

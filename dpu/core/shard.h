@@ -124,6 +124,14 @@ void fd_watch_del(struct shard *sh, struct fd_watch *w);
 
 /* ---- messages: run fn(arg) on the shard's thread, in order; any thread; wakes a sleeper ----------------- */
 int shard_post(struct shard *sh, void (*fn)(void *arg), void *arg); /* -ENOMEM */
+/* The same in memory of the caller's, which is the shard's until fn runs (and may be posted again from there on). Nothing is allocated. */
+struct message {
+	struct message *next;
+	void (*fn)(void *arg);
+	void *arg;
+	bool allocated; /* by shard_post() */
+};
+void shard_post_msg(struct shard *sh, struct message *m, void (*fn)(void *arg), void *arg);
 /* The same, and waits until it has run. Not from the shard's own thread, nor once the shard has stopped for good. */
 int shard_call(struct shard *sh, void (*fn)(void *arg), void *arg);
 

@@ -131,6 +131,8 @@ struct mover_task {
 /* Every task, in order of id; NULL starts and ends. Valid until the shard's next round. */
 const struct mover_task *mover_task_next(const struct mover *m, const struct mover_task *prev);
 const struct mover_task *mover_task_find(const struct mover *m, uint32_t id); /* NULL: none */
+/* A number for a task of somebody else's that is shown beside these. */
+uint32_t mover_take_id(struct mover *m);
 
 /* The device is back from a failure, and what lies on it has not been checked yet: it may lack what was in its cache when it failed. */
 bool mover_dev_in_doubt(const struct mover *m, unsigned int dev);

@@ -135,6 +135,11 @@ struct mtask *task_find(const struct mover *m, enum mover_reason reason, int dev
 	return NULL;
 }
 
+uint32_t mover_take_id(struct mover *m)
+{
+	return m->next_id++;
+}
+
 static struct mtask *task_by_id(const struct mover *m, uint32_t id)
 {
 	struct mtask *t;
@@ -515,7 +520,7 @@ int mover_pause(struct mover *m, uint32_t id, struct err *err)
 	if (!t)
 		return -ENOENT;
 	if (task_is_over(t) || t->stopping || t->pub.state == MOVER_PAUSED)
-		return err_set(err, -EINVAL, t->pub.object, NULL, "task %u is %s", id,
+		return err_set(err, -EINVAL, t->pub.object, NULL, "it is %s",
 			t->stopping ? "ending" : mover_state_name(t->pub.state));
 	if (t->pub.reason == MOVER_CLEAN)
 		t->pub.state = MOVER_PAUSED; /* it still hears of need, and goes on then */
@@ -535,7 +540,7 @@ int mover_resume(struct mover *m, uint32_t id, struct err *err)
 		return 0;
 	}
 	if (t->pub.state != MOVER_PAUSED)
-		return err_set(err, -EINVAL, t->pub.object, NULL, "task %u is %s", id,
+		return err_set(err, -EINVAL, t->pub.object, NULL, "it is %s",
 			mover_state_name(t->pub.state));
 	t->pub.state = MOVER_RUNNING;
 	t->pub.text[0] = 0;
@@ -556,8 +561,7 @@ int mover_cancel(struct mover *m, uint32_t id, struct err *err)
 		(t->stopping && t->then != MOVER_PAUSED))
 		return err_set(err, -EINVAL, t->pub.object, NULL,
 			t->pub.reason == MOVER_CLEAN ? "cleaning cannot be cancelled: pause it"
-						     : "task %u is over",
-			id);
+						     : "it is over");
 	task_say(t, "cancelled");
 	task_end(t, MOVER_CANCELLED);
 	return 0;

@@ -10,6 +10,7 @@
 
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_lcore.h>
 
 #include "common/base/log.h"
 #include "common/base/util.h"
@@ -189,4 +190,16 @@ void port_eal_cleanup(void)
 bool port_eal_has_hugepages(void)
 {
 	return hugepages;
+}
+
+void port_eal_thread_begin(void)
+{
+	if (rte_thread_register() < 0)
+		log_warn("the packet environment (EAL) does not know a thread: %s",
+			rte_strerror(rte_errno));
+}
+
+void port_eal_thread_end(void)
+{
+	rte_thread_unregister();
 }

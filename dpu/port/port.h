@@ -51,6 +51,10 @@ struct port_set;
 int port_eal_init(int argc, char **argv);
 void port_eal_cleanup(void);
 bool port_eal_has_hugepages(void); /* after port_eal_init() */
+/* At the start and the end of a thread that uses the card's memory and libraries beside the main thread: EAL knows it by a number of its own. Where EAL cannot have it
+ * there is a warning: it may use what needs no such number. */
+void port_eal_thread_begin(void);
+void port_eal_thread_end(void);
 
 /* ---- the set of ports -------------------------------------------------------------------------------- */
 

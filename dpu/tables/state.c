@@ -218,3 +218,10 @@ int state_load(struct state_dir *s, const char *name, void **body, size_t *len_b
 	errno = -rc;
 	return rc < 0 ? fail(s, e, name, "read") : 0;
 }
+
+int state_remove(struct state_dir *s, const char *name, struct err *e)
+{
+	if (unlinkat(s->dir_fd, name, 0) < 0 && errno != ENOENT)
+		return fail(s, e, name, "remove");
+	return fsync(s->dir_fd) < 0 ? fail(s, e, name, "flush the directory") : 0;
+}

@@ -12,7 +12,7 @@
  *	28     4    CRC32C of bytes 0..27
  *	32     ...  body
  *
- * Thread: one at a time. A directory has one owner: a lock file keeps a second process out. Errors: 0 or -errno with struct err.
+ * Thread: one at a time for each document. A directory has one owner: a lock file keeps a second process out. Errors: 0 or -errno with struct err.
  */
 #ifndef DPU_TABLES_STATE_H
 #define DPU_TABLES_STATE_H
@@ -37,5 +37,7 @@ int state_save(
  * -EPROTONOSUPPORT: written by a newer version. */
 int state_load(
 	struct state_dir *s, const char *name, void **body, size_t *len_bytes, struct err *e);
+/* It is no more, durably. 0 also where it was not. */
+int state_remove(struct state_dir *s, const char *name, struct err *e);
 
 #endif

@@ -438,5 +438,5 @@ struct volume *volume_by_id(struct store *s, uint32_t id)
 void store_foreground(const struct store *s, uint64_t *bytes, uint32_t *in_flight)
 {
 	*bytes = s->foreground_bytes;
-	*in_flight = s->in_flight;
+	*in_flight = s->in_flight - s->background;
 }

@@ -9,6 +9,7 @@
 
 #include "common/base/util.h"
 #include "dpu/volume/move_priv.h"
+#include "dpu/volume/track.h"
 
 /* ---- to the log -------------------------------------------------------------------------------------------------- */
 
@@ -120,6 +121,8 @@ static enum step apply(struct move_batch *b)
 		map_set(it->vol->map, it->block, &e);
 		if (map_in_log(k->e.state))
 			stripelog_put(b->s->log, k->e.ref, 1);
+		else
+			volume_track_mark(it->vol, it->block, 1); /* protected from now on */
 		move_result_of(b, k, MOVE_MOVED);
 	}
 	era_leave(b->s, b->era);

@@ -88,6 +88,8 @@ static void op_end(struct op *op)
 	op_era_leave(op);
 	op_release_buffers(op);
 	op_unpin(op);
+	if (__builtin_expect(v->track != NULL, 0))
+		track_op(op);
 	if (op->locked)
 		range_unlock(&v->locks, &op->lock);
 	op->stage = ST_FREE;
@@ -98,6 +100,7 @@ static void op_end(struct op *op)
 		TAILQ_INSERT_HEAD(&s->free_repairs, op, link);
 		return;
 	}
+	s->background -= !!(req->flags & IO_BACKGROUND);
 	req->status = op->status;
 	/* Nothing is acknowledged in a pool that is not ours. */
 	if (req->status == IO_OK && (s->stats.fenced || pool_is_lost(s->pool, NULL)))
@@ -243,6 +246,10 @@ static void count(struct volume *v, const struct io_req *r)
 {
 	struct volume_stats *st = &v->stats;
 
+	if (r->flags & IO_BACKGROUND) {
+		v->s->background++;
+		return;
+	}
 	if (r->op == IO_READ || r->op == IO_WRITE)
 		v->s->foreground_bytes += r->len_bytes;
 	switch (r->op) {

@@ -222,6 +222,7 @@ struct volume {
 	uint64_t log_gen, log_flushed;
 	struct volume_stats stats;
 	uint64_t media_event_ns;
+	struct track *track; /* what is written is remembered (track.c); mostly NULL */
 	uint64_t sweep, sweep_end; /* pieces that may have lost their last block */
 	uint32_t listed; /* generation of the checkpoint that lists it */
 	TAILQ_ENTRY(volume) link;
@@ -229,6 +230,7 @@ struct volume {
 TAILQ_HEAD(volume_list, volume);
 
 TAILQ_HEAD(req_list, io_req);
+struct track;
 struct area_job;
 #define AREA_JOBS 16u
 struct piece_free;
@@ -270,7 +272,7 @@ struct store {
 	struct op_list room_waiters; /* for room */
 	struct req_list done; /* ended inside submit: told by the tick */
 	unsigned int in_submit;
-	uint32_t in_flight;
+	uint32_t in_flight, background; /* background: those that are not a VM's (IO_BACKGROUND) */
 	uint64_t foreground_bytes; /* read and written by VMs: the mover's measure */
 
 	struct vio *vios;
@@ -513,6 +515,11 @@ static inline void piece_written(struct piece *p, uint64_t block, uint64_t n)
 	if (p->copy)
 		piece_move_dirty(p->copy, block, n);
 }
+
+/* track.c */
+/* The operation has written in its range, or may have: before its lock is given up. */
+void track_op(const struct op *op);
+int track_grow(struct volume *v, uint64_t nblocks); /* before the volume does */
 
 #define STORE_LOST_TEXT 300u /* bytes of volume.lost_text: an event takes it whole */
 

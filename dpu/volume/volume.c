@@ -7,6 +7,7 @@
 #include "common/base/util.h"
 #include "dpu/volume/move.h"
 #include "dpu/volume/store_priv.h"
+#include "dpu/volume/track.h"
 
 const char *block_state_name(enum block_state s)
 {
@@ -59,6 +60,7 @@ void volume_free(struct volume *v)
 	for (unsigned int k = 0; k < AREAS; k++)
 		free(v->pieces[k]);
 	free(v->lost_text);
+	volume_track_stop(v);
 	free(v);
 }
 
@@ -248,6 +250,8 @@ int volume_delete(struct volume *v, struct err *err)
 			err, -EBUSY, v->cfg.name, NULL, "%u requests are in flight", v->requests);
 	if (v->deleting)
 		return err_set(err, -EBUSY, v->cfg.name, NULL, "is being deleted");
+	if (v->track)
+		return err_set(err, -EBUSY, v->cfg.name, NULL, "is being copied elsewhere");
 	v->deleting = true;
 	rc = shard_wait(s->sh, is_idle, v, 0);
 	if (rc < 0) {
@@ -284,6 +288,8 @@ int volume_grow(struct volume *v, uint64_t size_bytes, struct err *err)
 	rc = volume_pieces_grow(v, nblocks);
 	if (rc == 0)
 		rc = map_grow(v->map, nblocks);
+	if (rc == 0)
+		rc = track_grow(v, nblocks);
 	if (rc < 0)
 		return err_set(err, rc, v->cfg.name, "size", "no memory for its map");
 	cfg.size_bytes = size_bytes;

@@ -19,6 +19,7 @@
  *	POST   /v1/pools/checkpoint {node}
  *	GET    /v1/tasks?node=&id=		POST /v1/tasks {node, reason, flash, vm, path, plain_too}
  *	POST   /v1/tasks/pause, /resume, /cancel {node, id}	PATCH /v1/tasks/limits {node, share, ceiling}
+ *	GET    /v1/shards?node=		the shards of a card, as ShardList answers	POST /v1/shards/move {node, vm, shard}
  *	GET    /v1/events?after=&follow=1	JSON lines
  *
  * "node" may be left out where there is only one. A change may carry "base": {"NODE": VERSION} in the query as
@@ -73,7 +74,8 @@ int api_ask(struct api_request *rq, const char *node, Parapet__Request *req,
 	Parapet__Response__ResultCase want, json_t **out, struct err *e);
 json_t *api_card_status(struct api_request *rq, const char *node); /* NULL: not reachable */
 
-/* Adds to flashes, pools or devices what their card says about them, as "card"; nothing where it cannot be reached. */
+/* Adds to flashes, pools or devices what their card says about them, as "card", to VMs their "shard" where the card has several; nothing where it cannot
+ * be reached. */
 void api_add_live(struct api_request *rq, const struct noun *n, json_t *list);
 
 #endif

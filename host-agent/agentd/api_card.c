@@ -150,6 +150,22 @@ static int top(struct api_request *rq, json_t **out, struct err *e)
 	return rc;
 }
 
+static int shards(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__ShardList get = PARAPET__SHARD_LIST__INIT;
+	const char *node;
+	int rc = api_node(rq, &node, e);
+
+	req.op_case = PARAPET__REQUEST__OP_SHARD_LIST;
+	req.shard_list = &get;
+	if (!rc)
+		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_SHARDS, out, e);
+	if (!rc)
+		json_object_set_new(*out, "node", json_string(node));
+	return rc;
+}
+
 static int flows(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
@@ -253,13 +269,28 @@ static void add_domain_state(json_t *o, const json_t *part, const json_t *live)
 	}
 }
 
+/* On which shard of its card each VM is, where there are several. */
+static void add_shard(json_t *vm, const json_t *live)
+{
+	json_t *o;
+	size_t i;
+
+	if (json_integer_value(json_object_get(json_object_get(live, "pool"), "shards")) < 2)
+		return;
+	json_array_foreach(json_object_get(live, "vms"), i, o)
+	{
+		if (json_equal(json_object_get(o, "vm"), json_object_get(vm, "number")))
+			json_object_set(vm, "shard", json_object_get(o, "shard"));
+	}
+}
+
 void api_add_live(struct api_request *rq, const struct noun *n, json_t *list)
 {
 	json_t *live = NULL, *o, *part;
 	const char *node = "";
 	size_t i;
 
-	if (n != &noun_flash && n != &noun_pool && n != &noun_device)
+	if (n != &noun_flash && n != &noun_pool && n != &noun_device && n != &noun_vm)
 		return;
 	json_array_foreach(list, i, o)
 	{
@@ -268,6 +299,10 @@ void api_add_live(struct api_request *rq, const struct noun *n, json_t *list)
 			json_decref(live);
 			live = n == &noun_device ? card_device_list(rq, node)
 						 : api_card_status(rq, node);
+		}
+		if (n == &noun_vm) {
+			add_shard(o, live);
+			continue;
 		}
 		part = live_part(n, o, live);
 		if (part)
@@ -314,6 +349,7 @@ const struct api_route api_card_routes[] = {
 	{"GET", "/v1/status", status},
 	{"GET", "/v1/stats", stats},
 	{"GET", "/v1/top", top},
+	{"GET", "/v1/shards", shards},
 	{"GET", "/v1/flows", flows},
 	{"GET", "/v1/card/devices", card_devices},
 	{"GET", "/v1/card/explain", card_explain},

@@ -216,6 +216,8 @@ static int adopt_pool(struct change *c, const struct import *im, struct err *e)
 		p->on_degraded == PARAPET__ON_DEGRADED__ON_DEGRADED_ALLOW ? "allow" : "refuse",
 		"segment_bytes", (json_int_t)p->segment_bytes, "same_flash", p->same_flash,
 		"created", 1);
+	if (o && p->has_shards && p->shards > 1)
+		json_object_set_new(o, "shards", json_integer(p->shards));
 	rpc_msg_clear(&reply);
 	rc = o ? store_put(c->s, &noun_pool, o, e) : field_no_memory(e, "pool");
 	if (!rc)

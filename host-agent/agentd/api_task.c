@@ -131,6 +131,30 @@ static int start(struct api_request *rq, json_t **out, struct err *e)
 	return ask_tasks(rq, node, &req, out, e);
 }
 
+/* A VM with its devices to another shard of its card. */
+static int shard_move(struct api_request *rq, json_t **out, struct err *e)
+{
+	Parapet__Request req = PARAPET__REQUEST__INIT;
+	Parapet__ShardMove sm = PARAPET__SHARD_MOVE__INIT;
+	const char *node;
+	uint64_t shard = 0;
+	int rc;
+
+	if (!rq->body)
+		rq->body = json_object();
+	rc = api_node(rq, &node, e);
+	if (!rc)
+		rc = vm_of(rq, node, &sm.vm, e);
+	if (!rc)
+		rc = number_of(rq->body, "shard", "shard", &shard, e);
+	if (!rc && shard > UINT32_MAX)
+		rc = err_set(e, -EINVAL, "shard", "shard", "there is no such shard");
+	sm.shard = (uint32_t)shard;
+	req.op_case = PARAPET__REQUEST__OP_SHARD_MOVE;
+	req.shard_move = &sm;
+	return rc < 0 ? rc : ask_tasks(rq, node, &req, out, e);
+}
+
 static int control(struct api_request *rq, Parapet__TaskAction action, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
@@ -243,6 +267,7 @@ static int limits(struct api_request *rq, json_t **out, struct err *e)
 const struct api_route api_task_routes[] = {
 	{"GET", "/v1/tasks", list},
 	{"POST", "/v1/tasks", start},
+	{"POST", "/v1/shards/move", shard_move},
 	{"POST", "/v1/tasks/pause", pause_one},
 	{"POST", "/v1/tasks/resume", resume_one},
 	{"POST", "/v1/tasks/cancel", cancel_one},

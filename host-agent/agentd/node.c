@@ -566,6 +566,7 @@ static bool is_question(const Parapet__Request *req)
 	case PARAPET__REQUEST__OP_STATS_GET:
 	case PARAPET__REQUEST__OP_TOP_GET:
 	case PARAPET__REQUEST__OP_TASK_LIST:
+	case PARAPET__REQUEST__OP_SHARD_LIST:
 		return true;
 	default:
 		return false;

@@ -237,6 +237,7 @@ static const struct field pool_fields[] = {
 	{"on_degraded", FIELD_ENUM, 0, .allowed = "refuse|allow"},
 	{"segment_bytes", FIELD_SIZE, FIELD_FIXED, .min = 1u << 20, .max = 1u << 30},
 	{"same_flash", FIELD_FLAG, FIELD_FIXED},
+	{"shards", FIELD_NUMBER, FIELD_FIXED, .min = 1, .max = 16}, /* absent: the card's choice */
 	{"force", FIELD_FLAG, FIELD_FIXED}, /* overwrite what the flash devices hold */
 	{"created", FIELD_FLAG, FIELD_INTERNAL},
 	/* absent: the card's default, for the last three: whatever the pool has */

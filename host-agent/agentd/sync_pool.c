@@ -89,6 +89,8 @@ static int pool_create(struct sync *y, const json_t *pool, struct flash_list *f)
 	pc.segment_bytes = field_number(pool, "segment_bytes");
 	pc.has_same_flash = pc.same_flash = flag_of(pool, "same_flash");
 	pc.has_force = pc.force = flag_of(pool, "force");
+	pc.has_shards = json_object_get(pool, "shards") != NULL;
+	pc.shards = (uint32_t)field_number(pool, "shards");
 	rc = sync_call(y, &req, &reply);
 	if (!rc)
 		rpc_msg_clear(&reply);

@@ -27,6 +27,7 @@ const struct cli_noun cli_nouns[] = {
 	{"pool", "the flash of one card as one store, with its erasure code"},
 	{"task", "work on what is on flash: rebuild, scrub, protect, evacuate, restore"},
 	{"scrub", "read and check everything on flash, repair what is bad"},
+	{"shard", "the threads of a card that carry out the VMs' requests"},
 	{"vm", "virtual machines: rows of the data management table (203)"},
 	{"device", "volumes of a VM; the name is the data path"},
 	{"queue", "when protected writes are closed into a batch"},
@@ -145,6 +146,9 @@ static const struct cli_option task_limit_options[] = {
 static const struct cli_option pool_create_options[] = {
 	{"segment", "SIZE", "segment size, fixed for ever [16M]", "segment_bytes"},
 	{"same-flash", NULL, "fragments may lie on the data area's flash", NULL, OPT_FLAG},
+	{"shards", "N",
+		"cores that share the VMs, 1 to 16, fixed for ever: each gets its slice of every "
+		"flash [as the card was started]"},
 	{"force", NULL, "overwrite what the flash devices hold", NULL, OPT_FLAG},
 	{NULL},
 };
@@ -256,6 +260,7 @@ static const struct cli_option help_options[] = {
 /* ---- arguments ----------------------------------------------------------------------------------------------- */
 
 static const struct cli_argument name_arg[] = {{"NAME", "name"}, {NULL}};
+static const struct cli_argument node_arg_optional[] = {{"NODE", "node", true}, {NULL}};
 static const struct cli_argument name_arg_optional[] = {{"NAME", "name", true}, {NULL}};
 static const struct cli_argument vm_device_args[] = {{"VM", "vm"}, {"DEVICE", "path"}, {NULL}};
 static const struct cli_argument flash_replace_args[] = {{"OLD", "name"}, {"NEW", "by"}, {NULL}};
@@ -270,6 +275,7 @@ static const struct cli_argument scrub_args[] = {
 static const struct cli_argument grow_args[] = {
 	{"VM", "vm"}, {"DEVICE", "path"}, {"SIZE", "size"}, {NULL}};
 static const struct cli_argument explain_args[] = {{"VM", "vm"}, {"DEVICE", "device"}, {NULL}};
+static const struct cli_argument shard_move_args[] = {{"VM", "vm"}, {"SHARD", "shard"}, {NULL}};
 static const struct cli_argument vm_arg[] = {{"VM", "vm"}, {NULL}};
 static const struct cli_argument vm_arg_optional[] = {
 	{"VM", "vm", true}, {"DEVICE", "path", true}, {NULL}};
@@ -353,6 +359,20 @@ const struct cli_command cli_commands[] = {
 		"PATCH", "/v1/tasks/limits", NULL, render_limits},
 	{"scrub", NULL, "start a scrub: of the pool, or of one device of a VM", scrub_args, {NULL},
 		"POST", "/v1/tasks", "{\"reason\": \"scrub\"}", render_tasks},
+
+	{"shard", "show", "the shards of a card: load, VMs, room", node_arg_optional, {NULL}, "GET",
+		"/v1/shards", NULL, render_shards, NULL,
+		"LOAD is the part of the time that its thread has run since the card was started; "
+		"a "
+		"polling card always runs. USED and FREE are of its own slice of the flash: a "
+		"shard "
+		"can be full while another is not."},
+
+	{"shard", "move", "take a VM to another shard while it goes on", shard_move_args, {NULL},
+		"POST", "/v1/shards/move", NULL, render_tasks, NULL,
+		"Its devices are copied by a task (task watch, pause, resume, cancel); then the VM "
+		"stands still for what it has written last, and goes on there. A VM behind a port "
+		"stays on shard 0."},
 
 	{"vm", "add", "make a VM known", name_arg, {vm_options, base_option}, "POST", "/v1/vms",
 		NULL, render_change},

@@ -228,7 +228,7 @@ static void show_pool(const json_t *p)
 		{"uuid", "uuid"}, {"epoch", "epoch"}, {"survives (flash devices)", "survives"},
 		{"survives (nodes)", "survives_nodes"}, {"size", "size_bytes", OUT_BYTES},
 		{"free", "free_bytes", OUT_BYTES}, {"log free", "log_free_bytes", OUT_BYTES},
-		{"segment", "segment_bytes", OUT_BYTES}, {NULL}};
+		{"segment", "segment_bytes", OUT_BYTES}, {"shards", "shards"}, {NULL}};
 	json_t *o;
 	size_t i;
 
@@ -277,12 +277,12 @@ void render_pool_open(struct cli *c, const json_t *a)
 void render_vms(struct cli *c, const json_t *a)
 {
 	static const struct out_column columns[] = {{"VM", "name"}, {"NUMBER", "number"},
-		{"NODE", "node"}, {"CORES", "cores"}, {"MEMORY", "memory", OUT_BYTES},
-		{"METHOD", "method"}, {"MODE", "mode_in_effect"}, {"DATA", "data_flash"},
-		{"INTERMEDIATE", "intermediate_flash"}, {"VF", "vf"}, {"LISTEN", "listen"},
-		{"VHOST", "vhost"}, {"CARD-IP", "card_ip"}, {"CARD-MAC", "card_mac"},
-		{"MBPS", "bandwidth_mbps"}, {"IOPS", "iops"}, {"BURST-MS", "burst_ms"},
-		{"WEIGHT", "weight"}, {"HOST-ADDR", "host_addr", OUT_HEX},
+		{"NODE", "node"}, {"SHARD", "shard"}, {"CORES", "cores"},
+		{"MEMORY", "memory", OUT_BYTES}, {"METHOD", "method"}, {"MODE", "mode_in_effect"},
+		{"DATA", "data_flash"}, {"INTERMEDIATE", "intermediate_flash"}, {"VF", "vf"},
+		{"LISTEN", "listen"}, {"VHOST", "vhost"}, {"CARD-IP", "card_ip"},
+		{"CARD-MAC", "card_mac"}, {"MBPS", "bandwidth_mbps"}, {"IOPS", "iops"},
+		{"BURST-MS", "burst_ms"}, {"WEIGHT", "weight"}, {"HOST-ADDR", "host_addr", OUT_HEX},
 		{"GUEST-ADDR", "guest_addr", OUT_HEX}, {"NQN", "nqn"}, {"HOSTS", "hosts", OUT_LIST},
 		{NULL}};
 
@@ -564,6 +564,46 @@ void render_status(struct cli *c, const json_t *a)
 			show_card(json_object_get(o, "card"));
 		}
 	}
+}
+
+/* What a person reads of it: names in one place, parts in percent. */
+static json_t *shard_row(const json_t *shard)
+{
+	long long uptime = out_number(shard, "uptime_ns"), size = out_number(shard, "size_bytes");
+	json_t *row = json_copy((json_t *)shard), *names = json_array(), *o;
+	char load[32];
+	size_t i;
+
+	json_array_foreach(json_object_get(shard, "vms"), i, o)
+	{
+		json_array_append(names, json_object_get(o, "name"));
+	}
+	json_object_set_new(row, "names", names);
+	snprintf(load, sizeof(load), "%.1f %%",
+		uptime > 0 ? 100.0 * (double)out_number(shard, "cpu_ns") / (double)uptime : 0.0);
+	json_object_set_new(row, "load", json_string(load));
+	if (json_object_get(shard, "size_bytes"))
+		json_object_set_new(
+			row, "used_bytes", json_integer(size - out_number(shard, "free_bytes")));
+	return row;
+}
+
+void render_shards(struct cli *c, const json_t *a)
+{
+	static const struct out_column columns[] = {{"SHARD", "index"}, {"CPU", "cpu"},
+		{"LOAD", "load"}, {"POOL", "state"}, {"USED", "used_bytes", OUT_BYTES},
+		{"FREE", "free_bytes", OUT_BYTES}, {"LOG-%", "log_used_percent"},
+		{"IN-FLIGHT", "in_flight"}, {"DEVICES", "devices"}, {"VMS", "names", OUT_LIST},
+		{NULL}};
+	json_t *rows = json_array(), *o;
+	size_t i;
+
+	json_array_foreach(json_object_get(a, "shards"), i, o)
+	{
+		json_array_append_new(rows, shard_row(o));
+	}
+	out_table(columns, rows, "no shards");
+	json_decref(rows);
 }
 
 void render_stats(struct cli *c, const json_t *a)

@@ -32,6 +32,7 @@ void render_table_fetch(struct cli *c, const json_t *a);
 void render_explain(struct cli *c, const json_t *a);
 void render_flows(struct cli *c, const json_t *a);
 void render_status(struct cli *c, const json_t *a);
+void render_shards(struct cli *c, const json_t *a);
 void render_stats(struct cli *c, const json_t *a);
 
 #endif

@@ -183,9 +183,9 @@ static void render_one_vm(struct cli *c, const json_t *a)
 	static const struct out_column facts[] = {{"vm", "name"}, {"number", "number"},
 		{"node", "node"}, {"cores", "cores"}, {"memory", "memory", OUT_BYTES},
 		{"access method", "method"}, {"mode", "mode_in_effect"}, {"mode (as set)", "mode"},
-		{"data flash", "data_flash"}, {"intermediate flash", "intermediate_flash"},
-		{"VF", "vf"}, {"listen", "listen"}, {"vhost sockets", "vhost"},
-		{"card IP", "card_ip"}, {"card MAC", "card_mac"},
+		{"shard", "shard"}, {"data flash", "data_flash"},
+		{"intermediate flash", "intermediate_flash"}, {"VF", "vf"}, {"listen", "listen"},
+		{"vhost sockets", "vhost"}, {"card IP", "card_ip"}, {"card MAC", "card_mac"},
 		{"host address", "host_addr", OUT_HEX}, {"guest address", "guest_addr", OUT_HEX},
 		{"NQN", "nqn"}, {"hosts", "hosts", OUT_LIST},
 		{"bandwidth cap (Mbit/s)", "bandwidth_mbps"}, {"IOPS cap", "iops"},
@@ -221,6 +221,7 @@ int vm_show_run(struct cli *c, const struct cli_command *cmd)
 	long status = 0;
 	int rc;
 
+	json_object_set_new(c->request, "live", json_string("1"));
 	if (!name)
 		return cli_request(c, &request);
 	rc = http_call(c->socket, "GET", "/v1/vms", c->request, NULL, &status, &answer, &e);

@@ -19,6 +19,7 @@ static const struct {
 	{"bare.", bench_pass},
 	{"pipeline.", bench_pipeline},
 	{"qos.", bench_qos},
+	{"shards.", bench_shards},
 	{"log.write_amplification.", bench_amplification},
 	{"read.", bench_read},
 	{"index.", bench_index},

@@ -35,6 +35,7 @@ void bench_ec(void);
 void bench_pass(void);
 void bench_pipeline(void);
 void bench_qos(void);
+void bench_shards(void);
 void bench_amplification(void);
 void bench_index(void);
 void bench_hung(void);

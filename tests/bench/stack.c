@@ -43,7 +43,13 @@ static void touch(struct flash *f, uint64_t bytes)
 
 static struct flash *open_dev(struct stack *s, unsigned int i)
 {
-	struct flash_opts opts = {.block_bytes = s->cfg.dev_block, .depth = 1024};
+	struct flash_opts opts = {.block_bytes = s->cfg.dev_block,
+		.depth = 1024,
+		.slice = s->cfg.slice,
+		.slices = s->cfg.slices};
+	uint64_t bytes = s->cfg.slices
+				 ? ROUND_UP(s->cfg.dev_bytes, FLASH_SLICE_ALIGN) * s->cfg.slices
+				 : s->cfg.dev_bytes;
 	struct flash *f = NULL;
 	struct err e = {0};
 	char address[64];
@@ -56,7 +62,7 @@ static struct flash *open_dev(struct stack *s, unsigned int i)
 	}
 	/* Under a name the memory stays for the next stack of this size. */
 	snprintf(address, sizeof(address), "%smem:%llu,name=bench%u", s->cfg.faulty ? "fault:" : "",
-		(unsigned long long)s->cfg.dev_bytes, i);
+		(unsigned long long)bytes, i);
 	check_err(flash_open(s->sh, address, &opts, &f, &e), &e);
 	if (s->cfg.protect || i == 0) /* else all is in the data area, on the first one */
 		touch(f, MIN(s->cfg.touched_bytes, s->cfg.dev_bytes));

@@ -32,6 +32,7 @@ struct stack_cfg {
 	bool faulty; /* the devices are fault devices */
 	uint64_t
 		touched_bytes; /* of each device that will be used, so much of its memory is there before it is measured */
+	unsigned int slice, slices; /* dev_bytes is one slice of so many of a device; 0: whole */
 };
 
 struct stack;

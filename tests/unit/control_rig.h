@@ -37,7 +37,9 @@ struct rig {
 	pthread_t thread;
 	sem_t up;
 	struct shard *sh;
-	struct card *card;
+	struct shards *shards;
+	struct card *card; /* shard 0's */
+	unsigned int nshards; /* of a new pool */
 	int rc;
 	struct rpc_client *c;
 	struct err e;
@@ -46,25 +48,28 @@ struct rig {
 static inline void *rig_main(void *arg)
 {
 	struct rig *r = arg;
-	struct card_cfg cfg = {.state_dir = r->state, .mode = SHARD_INTERRUPT};
+	struct shards_cfg cfg = {
+		.card = {.state_dir = r->state, .mode = SHARD_INTERRUPT}, .count = r->nshards};
 	struct server *server = NULL;
-	struct card *card = NULL;
+	struct shards *shards = NULL;
 
 	r->rc = shard_open(&(struct shard_cfg){.mode = SHARD_INTERRUPT}, &r->sh);
-	cfg.shard = r->sh;
-	cfg.access[0] = (struct card_access){&access_sockets, r->sh};
+	cfg.card.shard = r->sh;
+	cfg.card.access[0] = (struct card_access){&access_sockets, r->sh};
 	if (r->rc == 0)
-		r->rc = card_open(&cfg, &card, &r->e);
-	r->card = card;
+		r->rc = shards_open(&cfg, &shards, &r->e);
+	r->shards = shards;
+	r->card = shards ? shards_card(shards, 0) : NULL;
 	if (r->rc == 0)
-		r->rc = server_start(card, r->socket, &server, &r->e);
+		r->rc = server_start(shards, r->socket, &server, &r->e);
 	if (r->rc == 0)
-		r->rc = card_start(card, &r->e);
+		r->rc = shards_start(shards, &r->e);
 	sem_post(&r->up);
 	if (r->rc == 0)
 		shard_run(r->sh);
 	server_stop(server);
-	card_close(card);
+	if (shards)
+		shards_close(shards);
 	shard_close(r->sh);
 	return NULL;
 }
@@ -90,7 +95,7 @@ static inline void rig_stop(struct rig *r)
 	sem_destroy(&r->up);
 }
 
-static inline int setup(void **state)
+static inline int setup_shards(void **state, unsigned int nshards)
 {
 	struct rig *r = calloc(1, sizeof(*r));
 	static int n;
@@ -99,21 +104,28 @@ static inline int setup(void **state)
 	snprintf(r->dir, sizeof(r->dir), "/tmp/parapet-control-test.%d.%d", (int)getpid(), n++);
 	snprintf(r->state, sizeof(r->state), "%s.state", r->dir);
 	snprintf(r->socket, sizeof(r->socket), "%s.sock", r->dir);
+	r->nshards = nshards;
 	rig_start(r);
 	*state = r;
 	return 0;
 }
 
+static inline int setup(void **state)
+{
+	return setup_shards(state, 1);
+}
+
 static inline int teardown(void **state)
 {
-	static const char *const names[] = {"lock", "card", "tables", "pool", "settings"};
+	static const char *const names[] = {"lock", "card", "tables", "pool", "settings", "shards",
+		"shard1/lock", "shard1/pool", "shard1/settings", "shard1"};
 	struct rig *r = *state;
 	char path[128];
 
 	rig_stop(r);
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		snprintf(path, sizeof(path), "%s/%s", r->state, names[i]);
-		unlink(path);
+		remove(path);
 	}
 	for (int i = 0; i < NFLASH; i++) {
 		snprintf(path, sizeof(path), "%s.f%d", r->dir, i);

@@ -473,6 +473,51 @@ static void the_same_seed_gives_the_same_choices(void **state)
 	shard_close(c);
 }
 
+/* ---- messages in memory of their owners: two shards throw one to and fro -------------------------------------------- */
+
+struct ball {
+	struct message msg;
+	struct shard *at[2];
+	unsigned int throws;
+};
+
+static void ball_caught(void *arg)
+{
+	struct ball *b = arg;
+
+	if (++b->throws <= POSTS) {
+		shard_post_msg(b->at[b->throws % 2], &b->msg, ball_caught, b);
+	} else {
+		shard_stop(b->at[0]);
+		shard_stop(b->at[1]);
+	}
+}
+
+static void *player_main(void *arg)
+{
+	shard_run(arg);
+	return NULL;
+}
+
+static void a_message_in_its_owners_memory_may_be_posted_again_when_it_has_arrived(void **state)
+{
+	struct ball b = {0};
+	pthread_t other;
+
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(
+			shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE}, &b.at[i]), 0);
+	assert_int_equal(pthread_create(&other, NULL, player_main, b.at[1]), 0);
+	shard_post_msg(b.at[0], &b.msg, ball_caught, &b);
+	shard_run(b.at[0]);
+	pthread_join(other, NULL);
+	assert_int_equal(b.throws, POSTS + 1);
+	/* One that never arrives is its owner's all the same. */
+	shard_post_msg(b.at[0], &b.msg, ball_caught, &b);
+	shard_close(b.at[0]);
+	shard_close(b.at[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -485,6 +530,8 @@ int main(void)
 		cmocka_unit_test(a_removed_descriptor_is_not_called_even_when_it_was_ready),
 		cmocka_unit_test(a_waiting_descriptor_is_not_entered_again),
 		cmocka_unit_test(messages_arrive_once_in_order_and_wake_sleepers),
+		cmocka_unit_test(
+			a_message_in_its_owners_memory_may_be_posted_again_when_it_has_arrived),
 		cmocka_unit_test(a_sleeping_shard_wakes_for_its_timer),
 		cmocka_unit_test(a_descriptor_that_ends_a_sleep_sees_the_time_after_it),
 		cmocka_unit_test(the_same_seed_gives_the_same_choices),
