@@ -572,6 +572,7 @@ static bool fault_is_warm(struct shard *sh, const char *where)
 
 const struct flash_backend flash_backend_fault = {.scheme = "fault",
 	.open = fault_open_address,
+	.stacked = true,
 	.warm = fault_warm,
 	.is_warm = fault_is_warm};
 

@@ -15,22 +15,17 @@
  * its slot behind as a ghost, which keeps the buffers until the kernel is done. A device closed with ghosts is drained by a thread of its own, under the
  * lock of the file; until then it is not opened again.
  */
-#include "dpu/flash/flash_priv.h"
+#include "dpu/flash/file_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <liburing.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
@@ -43,8 +38,6 @@
 #define PAGE_COUNT    512u /* which all I/Os together have */
 #define DRAIN_LOOK_MS 100
 #define ZEROS_BYTES   (64u << 10)
-#define LOCK_WAIT_MS  1000 /* a killed owner's last I/O holds the lock until it has drained */
-#define LOCK_RETRY_MS 10
 #define FILE_ATOMIC   4096u /* an assumption for regular files: file systems write whole blocks */
 #define MEM_ALIGN     512u
 
@@ -63,7 +56,7 @@ struct slot {
 
 struct file_flash {
 	struct flash f;
-	int fd;
+	struct file_hold hold;
 	bool direct, no_zero_range, no_punch;
 	struct io_uring ring;
 	bool ring_open;
@@ -75,9 +68,6 @@ struct file_flash {
 	struct slot *slots;
 	uint32_t *free_slots;
 	uint32_t nfree;
-	dev_t dev; /* which file: to say so when it cannot be opened again yet */
-	ino_t ino;
-	LIST_ENTRY(file_flash) draining;
 };
 
 static char zeros[ZEROS_BYTES] __attribute__((aligned(4096)));
@@ -258,21 +248,21 @@ static int slot_issue(struct file_flash *ff, struct slot *s)
 	case STEP_TRANSFER:
 		iov = remaining_iov(s, &n);
 		if (io->op == FLASH_READ)
-			io_uring_prep_readv(sqe, ff->fd, iov, n, io->off + s->done);
+			io_uring_prep_readv(sqe, ff->hold.fd, iov, n, io->off + s->done);
 		else
-			io_uring_prep_writev(sqe, ff->fd, iov, n, io->off + s->done);
+			io_uring_prep_writev(sqe, ff->hold.fd, iov, n, io->off + s->done);
 		break;
 	case STEP_FSYNC:
-		io_uring_prep_fsync(sqe, ff->fd, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, ff->hold.fd, IORING_FSYNC_DATASYNC);
 		break;
 	case STEP_ZERO_RANGE:
-		io_uring_prep_fallocate(sqe, ff->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-			(off_t)io->off, (off_t)io->len);
+		io_uring_prep_fallocate(sqe, ff->hold.fd,
+			FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)io->off, (off_t)io->len);
 		break;
 	case STEP_ZERO_PUNCH:
 	case STEP_DISCARD:
-		io_uring_prep_fallocate(sqe, ff->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)io->off, (off_t)io->len);
+		io_uring_prep_fallocate(sqe, ff->hold.fd,
+			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->off, (off_t)io->len);
 		break;
 	}
 	io_uring_sqe_set_data(sqe, s);
@@ -465,16 +455,11 @@ static void file_abandon(struct flash *f)
 	}
 }
 
-/* Closed devices with ghosts, of all shards. */
-static LIST_HEAD(, file_flash) draining = LIST_HEAD_INITIALIZER(draining);
-static pthread_mutex_t draining_lock = PTHREAD_MUTEX_INITIALIZER;
-
 static void file_free(struct file_flash *ff)
 {
 	if (ff->ring_open)
 		io_uring_queue_exit(&ff->ring);
-	if (ff->fd >= 0)
-		close(ff->fd);
+	file_hold_close(&ff->hold);
 	bufpool_close(ff->pages);
 	smart_close(ff->smart);
 	free(ff->slots);
@@ -493,9 +478,6 @@ static void *drain(void *arg)
 		io_uring_wait_cqe_timeout(&ff->ring, &cqe, &pause);
 		reap(ff);
 	}
-	pthread_mutex_lock(&draining_lock);
-	LIST_REMOVE(ff, draining);
-	pthread_mutex_unlock(&draining_lock);
 	file_free(ff);
 	return NULL;
 }
@@ -506,32 +488,11 @@ static void drain_begin(struct file_flash *ff)
 
 	log_warn("flash: %s: %u I/Os hang in the kernel; the device stays locked until they end",
 		ff->f.info.address, ff->f.ghosts);
-	pthread_mutex_lock(&draining_lock);
-	LIST_INSERT_HEAD(&draining, ff, draining);
-	pthread_mutex_unlock(&draining_lock);
+	file_hold_haunt(&ff->hold);
 	if (pthread_create(&thread, NULL, drain, ff) == 0)
 		pthread_detach(thread);
 	else /* it stays as it is while the process lives: nothing of it may be freed */
 		log_warn("flash: %s: no thread to wait for them", ff->f.info.address);
-}
-
-/* Block devices by their number, whatever the path. */
-static void identify(const struct stat *st, dev_t *dev, ino_t *ino)
-{
-	*dev = S_ISBLK(st->st_mode) ? st->st_rdev : st->st_dev;
-	*ino = S_ISBLK(st->st_mode) ? 0 : st->st_ino;
-}
-
-static bool is_draining(dev_t dev, ino_t ino)
-{
-	struct file_flash *ff;
-	bool found = false;
-
-	pthread_mutex_lock(&draining_lock);
-	LIST_FOREACH (ff, &draining, draining)
-		found |= ff->dev == dev && ff->ino == ino;
-	pthread_mutex_unlock(&draining_lock);
-	return found;
 }
 
 /* ---- open and close ------------------------------------------------------------------------------ */
@@ -561,39 +522,6 @@ static const struct flash_ops file_ops = {
 	.smart = file_smart,
 };
 
-/* Its I/O of an earlier opening in this process is still in the kernel. It may end any moment: a short wait. */
-static int await_ghosts(dev_t dev, ino_t ino, const char *path, struct err *err)
-{
-	struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
-
-	for (int waited = 0; is_draining(dev, ino); waited += LOCK_RETRY_MS) {
-		if (waited >= LOCK_WAIT_MS)
-			return err_set(err, -EBUSY, path, NULL,
-				"hung when it was last used, and I/O of that time has not ended "
-				"yet: "
-				"try again when the device answers, or has been taken off the "
-				"system");
-		nanosleep(&pause, NULL);
-	}
-	return 0;
-}
-
-/* Held through the open file, which in-flight I/O keeps open when its process dies: the lock outlives the last write. */
-static int lock_file(int fd, const char *path, struct err *err)
-{
-	struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
-
-	for (int waited = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited += LOCK_RETRY_MS) {
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return err_set(
-				err, -errno, path, NULL, "cannot be locked: %s", strerror(errno));
-		if (waited >= LOCK_WAIT_MS)
-			return err_set(err, -EBUSY, path, NULL, "in use by another owner");
-		nanosleep(&pause, NULL);
-	}
-	return 0;
-}
-
 /* Whether O_DIRECT really works in units of `block` (a file system may refuse it at open or only at the first I/O). */
 static bool direct_works(int fd, uint32_t block)
 {
@@ -605,59 +533,26 @@ static bool direct_works(int fd, uint32_t block)
 	return pread(fd, (char *)buf + (block > MEM_ALIGN ? MEM_ALIGN : 0), block, block) >= 0;
 }
 
-static int open_locked(
-	struct file_flash *ff, const char *path, const struct flash_opts *opts, struct err *err)
-{
-	struct stat st;
-	int flags = O_RDWR | O_CLOEXEC, rc;
-
-	if (stat(path, &st) < 0)
-		return err_set(err, -errno, path, NULL, "%s", strerror(errno));
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(
-			err, -EINVAL, path, NULL, "neither a regular file nor a block device");
-	identify(&st, &ff->dev, &ff->ino);
-	rc = await_ghosts(ff->dev, ff->ino, path, err);
-	if (rc < 0)
-		return rc;
-	if (S_ISBLK(st.st_mode) && opts->exclusive)
-		flags |= O_EXCL; /* nor may the system have it mounted */
-	ff->fd = open(path, flags);
-	if (ff->fd < 0)
-		return err_set(err, -errno, path, NULL, "%s",
-			errno == EBUSY ? "in use by the system" : strerror(errno));
-	return opts->exclusive ? lock_file(ff->fd, path, err) : 0;
-}
-
 /* Size, logical block and atomic write size. */
 static int measure(
 	struct file_flash *ff, const char *path, const struct flash_opts *opts, struct err *err)
 {
 	struct flash_info *info = &ff->f.info;
-	unsigned int physical = FILE_ATOMIC;
-	int logical = 512;
-	struct stat st;
+	unsigned int physical = FILE_ATOMIC, logical;
+	int rc = file_geometry(ff->hold.fd, &info->size_bytes, &logical, &physical);
 
-	if (fstat(ff->fd, &st) < 0)
-		return err_set(err, -errno, path, NULL, "%s", strerror(errno));
-	info->size_bytes = (uint64_t)st.st_size;
-	if (S_ISBLK(st.st_mode) && (ioctl(ff->fd, BLKGETSIZE64, &info->size_bytes) < 0 ||
-					   ioctl(ff->fd, BLKSSZGET, &logical) < 0 ||
-					   ioctl(ff->fd, BLKPBSZGET, &physical) < 0))
-		return err_set(
-			err, -errno, path, NULL, "no block device geometry: %s", strerror(errno));
-	info->block_bytes = opts->block_bytes     ? opts->block_bytes
-			    : S_ISBLK(st.st_mode) ? (uint32_t)logical
-						  : 4096;
-	if (info->block_bytes < (uint32_t)logical || logical > 4096)
+	if (rc < 0)
+		return err_set(err, rc, path, NULL, "no geometry: %s", strerror(-rc));
+	info->block_bytes = opts->block_bytes ? opts->block_bytes : ff->hold.ino ? 4096 : logical;
+	if (info->block_bytes < logical || logical > 4096)
 		return err_set(err, -EINVAL, path, "block size",
-			"%u is less than the device's logical block of %d", info->block_bytes,
+			"%u is less than the device's logical block of %u", info->block_bytes,
 			logical);
 	info->size_bytes -= info->size_bytes % info->block_bytes;
 	if (!info->size_bytes)
 		return err_set(err, -EINVAL, path, "size", "it is empty");
 	info->atomic_bytes = opts->atomic_bytes ? opts->atomic_bytes
-						: MAX((uint32_t)physical, info->block_bytes);
+						: MAX(physical, info->block_bytes);
 	info->volatile_cache = true; /* fdatasync() says when it is durable */
 	info->depth = opts->depth;
 	return 0;
@@ -665,13 +560,13 @@ static int measure(
 
 static void choose_direct(struct file_flash *ff, const char *path)
 {
-	int flags = fcntl(ff->fd, F_GETFL);
+	int flags = fcntl(ff->hold.fd, F_GETFL);
 
-	ff->direct = fcntl(ff->fd, F_SETFL, flags | O_DIRECT) == 0 &&
-		     direct_works(ff->fd, ff->f.info.block_bytes);
+	ff->direct = fcntl(ff->hold.fd, F_SETFL, flags | O_DIRECT) == 0 &&
+		     direct_works(ff->hold.fd, ff->f.info.block_bytes);
 	if (ff->direct)
 		return;
-	fcntl(ff->fd, F_SETFL, flags & ~O_DIRECT);
+	fcntl(ff->hold.fd, F_SETFL, flags & ~O_DIRECT);
 	log_warn("flash: %s: no O_DIRECT here; I/O goes through the page cache", path);
 }
 
@@ -714,8 +609,7 @@ static int file_open(struct shard *sh, const char *where, const struct flash_opt
 		return err_set(err, -ENOMEM, where, NULL, "no memory");
 	ff->f.ops = &file_ops;
 	ff->f.sh = sh;
-	ff->fd = -1;
-	rc = open_locked(ff, where, opts, err);
+	rc = file_hold_open(where, opts, &ff->hold, err);
 	if (rc == 0)
 		rc = measure(ff, where, opts, err);
 	if (rc < 0)
@@ -731,7 +625,7 @@ static int file_open(struct shard *sh, const char *where, const struct flash_opt
 		err_set(err, rc, where, NULL, "io_uring: %s", strerror(-rc));
 		goto fail;
 	}
-	ff->smart = smart_open(ff->fd);
+	ff->smart = smart_open(ff->hold.fd);
 	*out = &ff->f;
 	return 0;
 fail:

@@ -56,6 +56,31 @@ static int opts_check(const char *address, const struct flash_opts *o, struct er
 		(o->atomic_bytes && o->atomic_bytes < MAX(512u, o->block_bytes)))
 		return err_set(err, -EINVAL, address, "atomic write size",
 			"%u is not a power of two of at least one block", o->atomic_bytes);
+	if (o->slices > FLASH_SLICES_MAX)
+		return err_set(err, -EINVAL, address, "slices", "%u is over the limit of %u",
+			o->slices, FLASH_SLICES_MAX);
+	if (o->slice >= MAX(o->slices, 1u))
+		return err_set(err, -EINVAL, address, "slice", "%u of %u: they count from 0",
+			o->slice, MAX(o->slices, 1u));
+	if (o->cut_bytes && o->slices < 2)
+		return err_set(err, -EINVAL, address, "slices",
+			"it is opened whole: no size it was cut at");
+	return 0;
+}
+
+/* From the whole device to the slice of it that was asked for. */
+static int cut(struct flash *f, const char *address, const struct flash_opts *o, struct err *err)
+{
+	struct slice s = slice_of(o);
+	int rc = slice_settle(&s, address, f->info.size_bytes, err);
+
+	if (rc < 0)
+		return rc;
+	f->base = slice_base(&s);
+	f->info.size_bytes = slice_bytes(&s, f->info.size_bytes);
+	f->info.slice = s.index;
+	f->info.slices = s.count;
+	f->info.cut_bytes = s.count > 1 ? s.cut_bytes : 0;
 	return 0;
 }
 
@@ -85,6 +110,11 @@ int flash_open(struct shard *sh, const char *address, const struct flash_opts *o
 	rc = be->open(sh, where, &o, &f, err);
 	if (rc < 0)
 		return rc;
+	rc = be->stacked ? 0 : cut(f, address, &o, err);
+	if (rc < 0) {
+		flash_close(f);
+		return rc;
+	}
 	snprintf(f->info.address, sizeof(f->info.address), "%s", address);
 	*out = f;
 	return 0;
@@ -189,9 +219,12 @@ int flash_submit(struct flash *f, struct flash_io *io)
 		return -ENODEV;
 	if (f->in_flight == f->info.depth)
 		return -EAGAIN;
+	io->off += f->base;
 	rc = f->ops->submit(f, io);
 	if (rc == 0)
 		age_begin(f, io);
+	else
+		io->off -= f->base;
 	return rc;
 }
 
@@ -200,6 +233,7 @@ void flash_complete(struct flash *f, struct flash_io *io, enum flash_status stat
 	struct flash_stats *st = &f->stats;
 
 	age_end(f, io);
+	io->off -= f->base;
 	io->status = status;
 	if (status != FLASH_OK) {
 		st->errors[status]++;
@@ -228,7 +262,7 @@ void flash_kick(struct flash *f)
 void *flash_window(struct flash *f, uint64_t off, uint64_t len)
 {
 	return f->ops->window && !f->abandoned && range_is_good(f, off, len)
-		       ? f->ops->window(f, off)
+		       ? f->ops->window(f, f->base + off)
 		       : NULL;
 }
 

@@ -11,7 +11,12 @@
  *             mem:SIZE[,name=NAME]      fresh and zero; with a name the contents outlive the close, for the process
  *             fault:[volatile:]ADDRESS  see fault.h; volatile: with a cache that power loss empties
  *
- * Thread: a device and its queue pair belong to one shard. Submission: 0 and io->done_fn(io) exactly once, later, from the
+ * Slices: a device can be opened in equal slices, each a struct flash of its own: a device of the slice's width that begins at 0. Writes, zeroes and
+ * discards stay within the slice; a flush is one of the whole device. Slices of one device may belong to different shards, of this process; while one is
+ * open exclusively neither the whole device nor another process has it (on peers: see flash_claim), and each slice has one owner.
+ *
+ * Thread: a device, or slice of one, and its queue pair belong to one shard; different ones may be opened, used and closed by different threads at once.
+ * What they share behind that (locks of files, named memory, claims) is the back ends' and guarded; nothing of it is touched per I/O. Submission: 0 and io->done_fn(io) exactly once, later, from the
  * shard's loop; or -errno (-EAGAIN: the queue is full, -ENODEV: it was abandoned, -EINVAL: bounds or alignment; the core checks these,
  * back ends need not) and never. done_fn may submit again; it must not wait (shard_wait, *_sync). The caller owns io, its iovecs and
  * buffers until done_fn.
@@ -20,7 +25,7 @@
  * FLASH_ERR_GONE, whatever the kernel is still doing with it (a ghost). No ghost reads into the caller's memory, or writes what was not the
  * caller's when it submitted (but see `checked`); and the device cannot be opened again before the last ghost is gone.
  *
- * Addresses: bytes from the start of the device. Offsets and lengths are multiples of flash_info.block_bytes.
+ * Addresses: bytes from the start of the device, or slice. Offsets and lengths are multiples of flash_info.block_bytes.
  * Alignment of memory: any works; buffers aligned to block_bytes avoid a copy.
  *
  *	flash_open(sh, "file:/var/lib/parapet/f0", &opts, &f, &err);
@@ -61,7 +66,7 @@ const char *flash_status_name(enum flash_status s);
 
 struct flash_io {
 	enum flash_op op;
-	uint64_t off; /* bytes */
+	uint64_t off; /* bytes; the core's while in flight */
 	uint64_t len; /* bytes; read/write: the sum of iov */
 	const struct iovec *iov;
 	int niov; /* up to FLASH_IOV_MAX */
@@ -78,10 +83,15 @@ struct flash_io {
 };
 #define FLASH_IOV_MAX 256
 
+#define FLASH_SLICES_MAX  16u
+#define FLASH_SLICE_ALIGN (32u << 20) /* where slices begin and end: multiples of it */
+
 #define FLASH_ADDRESS_MAX 512
 struct flash_info {
 	char address[FLASH_ADDRESS_MAX];
-	uint64_t size_bytes;
+	uint64_t size_bytes; /* of a slice: its width */
+	uint32_t slice, slices; /* which of how many; 0 of 1: the whole device */
+	uint64_t cut_bytes; /* size of the device that was cut into slices; 0: it is whole */
 	uint32_t block_bytes; /* 512 or 4096: unit of addressing */
 	uint32_t atomic_bytes; /* largest aligned write that power loss cannot tear */
 	bool volatile_cache; /* completed writes may be lost on power loss until flushed */
@@ -96,12 +106,18 @@ struct flash_opts {
 	uint32_t
 		atomic_bytes; /* 0: the physical block size; regular files count as 4096 (an assumption) */
 	const uint8_t *
-		host_id; /* 16 bytes: who we are to targets on peers, the same after every start; NULL: somebody new */
+		host_id; /* 16 bytes: who we are to targets on peers, the same after every start and for all slices; NULL: somebody new */
 	uint32_t connect_ms; /* how long flash_open() waits for a peer; 0: 5000 */
 	bool exclusive; /* refuse a device another process holds (default use); waits shortly for a killed owner */
+	/* Slice `slice` of `slices` (up to FLASH_SLICES_MAX; 0 or 1: whole) of a device that had cut_bytes when it was cut (0: its size now). */
+	uint32_t slice, slices;
+	uint64_t cut_bytes;
 };
+/* Width of a slice; 0: too small for so many. */
+uint64_t flash_slice_bytes(uint64_t cut_bytes, uint32_t slices);
 
-/* Opens an address; opts NULL: the defaults and exclusive. -EINVAL (malformed address), -ENOENT, -EBUSY (in use by another owner), -ENODEV, ...: err says. */
+/* Opens an address; opts NULL: the defaults and exclusive. -EINVAL (malformed address, no such slice, too small for so many), -ENOENT, -EBUSY (in use by another
+ * owner; so are slices that overlap), -EUCLEAN (smaller than cut_bytes: it has shrunk), -ENODEV, ...: err says. */
 int flash_open(struct shard *sh, const char *address, const struct flash_opts *opts,
 	struct flash **out, struct err *err);
 /* Begins to connect to a peer, so that the flash_open() of the same address that follows finds it connected: for many devices at once call this for all of them
@@ -124,7 +140,7 @@ void flash_kick(struct flash *f);
  * behaves as a completed write: durable at once, so only devices without volatile cache offer it. */
 void *flash_window(struct flash *f, uint64_t off, uint64_t len);
 
-/* Forgets the contents kept for "mem:SIZE,name=NAME" (NULL: all). Those of open devices stay. */
+/* Forgets the contents kept for "mem:SIZE,name=NAME" (NULL: all). Those of open devices stay. Any thread. */
 void flash_mem_forget(const char *name);
 
 /* Counters since open. */
@@ -224,9 +240,9 @@ void flash_health(struct flash *f, struct flash_health *out);
 /* ---- keeping others out ------------------------------------------------------------------------------------ */
 
 /* Where the device can (NVMe reservations on peers): makes this host its only writer; others' writes end with FLASH_ERR_FENCED from then on. preempt: also when another
- * host holds it. Waits (control context). -EOPNOTSUPP: it cannot, nothing has changed; -EBUSY: another holds it; -EIO. */
+ * host holds it. Slices of one device share one claim: all give the same key. Waits (control context). -EOPNOTSUPP: it cannot, nothing has changed; -EBUSY: another holds it; -EIO. */
 int flash_claim(struct flash *f, uint64_t key, bool preempt, struct err *err);
-/* The end of a claim, so that the next owner needs no preemption. 0 also where there is none. */
+/* The end of a claim, so that the next owner needs no preemption: of the last slice that has it. 0 also where there is none. */
 int flash_unclaim(struct flash *f, struct err *err);
 
 /* Straight-down I/O for control work, through shard_wait(). 0 or -EIO/-ENODEV by status; -errno of submit. */

@@ -2,6 +2,11 @@
 /*
  * What a flash back end provides, and what the core does for it. Private to dpu/flash.
  *
+ * Slices: a back end opens the whole device and says its size; the core cuts it, and moves io->off by f->base while an I/O is in flight. What a back end
+ * keeps others out with is its own business (struct slice).
+ *
+ * Thread: each struct flash its shard's. What is static in a back end is shared by all shards, and has a lock that no I/O takes.
+ *
  * Before it calls submit the core has checked: depth, range, alignment to block_bytes, the iovecs' sum, non-zero
  * length (but for flush). A back end ends every I/O it accepted with flash_complete(), from the shard's loop, never inside submit;
  * the device may be closed by the last completion's done_fn, so nothing of it is touched after that call.
@@ -15,11 +20,24 @@
 
 TAILQ_HEAD(flash_io_list, flash_io);
 
+/* slice.c: which part of a device is opened. */
+struct slice {
+	uint32_t index, count; /* count 1: whole */
+	uint64_t cut_bytes; /* 0: not known yet, or whole */
+};
+struct slice slice_of(const struct flash_opts *o);
+/* The two may not be open exclusively at the same time: they overlap, or are of different cuts. */
+bool slice_clashes(const struct slice *a, const struct slice *b);
+/* Fills in cut_bytes of a device that has size_bytes now. -EINVAL: too small; -EUCLEAN: it has shrunk. */
+int slice_settle(struct slice *s, const char *name, uint64_t size_bytes, struct err *err);
+uint64_t slice_bytes(const struct slice *s, uint64_t size_bytes); /* settled ones */
+uint64_t slice_base(const struct slice *s);
+
 struct flash_ops {
 	void (*close)(struct flash *f); /* nothing in flight; frees f */
 	int (*submit)(struct flash *f, struct flash_io *io);
 	void (*kick)(struct flash *f); /* optional */
-	void *(*window)(struct flash *f, uint64_t off); /* optional; range checked */
+	void *(*window)(struct flash *f, uint64_t off); /* optional; range checked, of the device */
 	/* Ends everything in flight with flash_complete(GONE) and lets go of the callers' memory; what is still under way below becomes a ghost
 	 * (f->ghosts). Called once, from a task; nothing is submitted afterwards. Optional: I/O that never hangs just ends. */
 	void (*abandon)(struct flash *f);
@@ -36,7 +54,8 @@ struct flash_ops {
 struct flash {
 	const struct flash_ops *ops;
 	struct shard *sh;
-	struct flash_info info; /* filled by the back end */
+	uint64_t base; /* the core's: where the slice begins on the device */
+	struct flash_info info; /* filled by the back end, but for the slice */
 	struct flash_stats stats;
 	uint32_t in_flight;
 	uint32_t ghosts; /* the back end's */
@@ -67,6 +86,7 @@ struct flash_backend {
 	/* where: what stands behind it. opts: complete, defaults filled in where they are the same for all. */
 	int (*open)(struct shard *sh, const char *where, const struct flash_opts *opts,
 		struct flash **out, struct err *err);
+	bool stacked; /* opens another address, with these opts: what it opens is the slice already */
 	/* Optional: where opening has to wait for somebody. As flash_warm() and its fellows. */
 	void (*warm)(struct shard *sh, const char *where, const struct flash_opts *opts);
 	bool (*is_warm)(struct shard *sh, const char *where);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * mem: flash in memory. Data moves at submission (streaming stores, as nobody reads it back soon); completions are handed
- * out by a task, as a batch. Pages come with their first use. A named one keeps its contents after close.
+ * out by a task, as a batch. Pages come with their first use. A named one keeps its contents after close, and is shared by its slices; a slice without
+ * a name has memory of its own, of its width.
  */
 #include "dpu/flash/flash_priv.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,19 +20,24 @@
 
 #define HUGE_BYTES ((uint64_t)2 << 20)
 
-/* Contents; with a name they are found again. The list is for control threads of tests and demos, one at a time. */
+/* Contents; with a name they are found again, by any thread. Who has them open is under the lock; the bytes are the slices' each. */
 struct mem_store {
 	char name[64];
 	uint8_t *bytes;
 	uint64_t size;
-	bool open;
+	LIST_HEAD(, mem_flash) users;
 	LIST_ENTRY(mem_store) link;
 };
+static pthread_mutex_t stores_lock = PTHREAD_MUTEX_INITIALIZER;
 static LIST_HEAD(, mem_store) named_stores = LIST_HEAD_INITIALIZER(named_stores);
 
 struct mem_flash {
 	struct flash f;
 	struct mem_store *store;
+	uint64_t first; /* byte of the device that the memory begins with */
+	struct slice slice;
+	bool exclusive;
+	LIST_ENTRY(mem_flash) link;
 	struct flash_io_list done;
 	struct task task;
 };
@@ -53,44 +60,85 @@ static struct mem_store *store_find(const char *name)
 
 void flash_mem_forget(const char *name)
 {
-	struct mem_store *st = LIST_FIRST(&named_stores), *next;
+	struct mem_store *st, *next;
 
-	for (; st; st = next) {
+	pthread_mutex_lock(&stores_lock);
+	for (st = LIST_FIRST(&named_stores); st; st = next) {
 		next = LIST_NEXT(st, link);
-		if (st->open || (name && strcmp(name, st->name) != 0))
+		if (!LIST_EMPTY(&st->users) || (name && strcmp(name, st->name) != 0))
 			continue;
 		LIST_REMOVE(st, link);
 		store_free(st);
 	}
+	pthread_mutex_unlock(&stores_lock);
 }
 
-static int store_get(
-	const char *where, uint64_t size, const char *name, struct mem_store **out, struct err *err)
+static struct mem_store *store_new(
+	const char *where, uint64_t size, const char *name, struct err *err)
 {
-	struct mem_store *st = name[0] ? store_find(name) : NULL;
+	struct mem_store *st = calloc(1, sizeof(*st));
 
-	if (st && st->open)
-		return err_set(err, -EBUSY, where, NULL, "the memory is in use");
+	if (!st) {
+		err_set(err, -ENOMEM, where, NULL, "no memory");
+		return NULL;
+	}
+	st->bytes = mem_reserve(size);
+	if (!st->bytes) {
+		free(st);
+		err_set(err, -ENOMEM, where, "size", "no memory for that much");
+		return NULL;
+	}
+	st->size = size;
+	snprintf(st->name, sizeof(st->name), "%s", name);
+	return st;
+}
+
+static bool is_busy(const struct mem_store *st, const struct mem_flash *m)
+{
+	const struct mem_flash *o;
+
+	LIST_FOREACH (o, &st->users, link)
+		if (o->exclusive && m->exclusive && slice_clashes(&o->slice, &m->slice))
+			return true;
+	return false;
+}
+
+/* Under the lock. */
+static int named_take(
+	struct mem_flash *m, const char *where, uint64_t size, const char *name, struct err *err)
+{
+	struct mem_store *st = store_find(name);
+
 	if (st && st->size != size)
 		return err_set(err, -EINVAL, where, "size",
 			"the memory of this name has %llu bytes", (unsigned long long)st->size);
+	if (st && is_busy(st, m))
+		return err_set(err, -EBUSY, where, NULL, "the memory is in use");
 	if (!st) {
-		st = calloc(1, sizeof(*st));
+		st = store_new(where, size, name, err);
 		if (!st)
-			return err_set(err, -ENOMEM, where, NULL, "no memory");
-		st->bytes = mem_reserve(size);
-		if (!st->bytes) {
-			free(st);
-			return err_set(err, -ENOMEM, where, "size", "no memory for that much");
-		}
-		st->size = size;
-		snprintf(st->name, sizeof(st->name), "%s", name);
-		if (name[0])
-			LIST_INSERT_HEAD(&named_stores, st, link);
+			return -ENOMEM;
+		LIST_INSERT_HEAD(&named_stores, st, link);
 	}
-	st->open = true;
-	*out = st;
+	LIST_INSERT_HEAD(&st->users, m, link);
+	m->store = st;
 	return 0;
+}
+
+static int store_take(
+	struct mem_flash *m, const char *where, uint64_t size, const char *name, struct err *err)
+{
+	int rc;
+
+	if (!name[0]) {
+		m->first = slice_base(&m->slice);
+		m->store = store_new(where, slice_bytes(&m->slice, size), name, err);
+		return m->store ? 0 : -ENOMEM;
+	}
+	pthread_mutex_lock(&stores_lock);
+	rc = named_take(m, where, size, name, err);
+	pthread_mutex_unlock(&stores_lock);
+	return rc;
 }
 
 static void mem_close(struct flash *f)
@@ -98,9 +146,13 @@ static void mem_close(struct flash *f)
 	struct mem_flash *m = container_of(f, struct mem_flash, f);
 
 	shard_undefer(f->sh, &m->task);
-	m->store->open = false;
-	if (!m->store->name[0])
+	if (m->store->name[0]) {
+		pthread_mutex_lock(&stores_lock);
+		LIST_REMOVE(m, link);
+		pthread_mutex_unlock(&stores_lock);
+	} else {
 		store_free(m->store);
+	}
 	free(m);
 }
 
@@ -158,7 +210,7 @@ static void drop_pages(uint8_t *at, uint64_t len, bool zero)
 static int mem_submit(struct flash *f, struct flash_io *io)
 {
 	struct mem_flash *m = container_of(f, struct mem_flash, f);
-	uint8_t *at = m->store->bytes + io->off;
+	uint8_t *at = m->store->bytes + (io->off - m->first);
 
 	switch (io->op) {
 	case FLASH_READ:
@@ -181,7 +233,9 @@ static int mem_submit(struct flash *f, struct flash_io *io)
 
 static void *mem_window(struct flash *f, uint64_t off)
 {
-	return container_of(f, struct mem_flash, f)->store->bytes + off;
+	const struct mem_flash *m = container_of(f, struct mem_flash, f);
+
+	return m->store->bytes + (off - m->first);
 }
 
 static const struct flash_ops mem_ops = {
@@ -215,7 +269,6 @@ static int mem_open(struct shard *sh, const char *where, const struct flash_opts
 	struct flash **out, struct err *err)
 {
 	uint32_t block = opts->block_bytes ? opts->block_bytes : 4096;
-	struct mem_store *store = NULL;
 	struct mem_flash *m;
 	char name[64];
 	uint64_t size;
@@ -228,18 +281,21 @@ static int mem_open(struct shard *sh, const char *where, const struct flash_opts
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return err_set(err, -ENOMEM, where, NULL, "no memory");
-	rc = store_get(where, size, name, &store, err);
+	m->f = (struct flash){.ops = &mem_ops, .sh = sh};
+	m->slice = slice_of(opts);
+	m->exclusive = opts->exclusive;
+	rc = slice_settle(&m->slice, where, size, err);
+	if (rc == 0)
+		rc = store_take(m, where, size, name, err);
 	if (rc < 0) {
 		free(m);
 		return rc;
 	}
-	m->f = (struct flash){.ops = &mem_ops, .sh = sh};
 	m->f.info.size_bytes = size;
 	m->f.info.block_bytes = block;
 	m->f.info.atomic_bytes = opts->atomic_bytes ? opts->atomic_bytes : 4096;
 	m->f.info.depth = opts->depth;
 	m->f.info.reads_once = true;
-	m->store = store;
 	TAILQ_INIT(&m->done);
 	*out = &m->f;
 	return 0;

@@ -651,12 +651,15 @@ static int open_transport(struct shard *sh, const char *transport, const char *w
 	snprintf(r->use.subnqn, sizeof(r->use.subnqn), "%s", a.subnqn);
 	r->use.nsid = a.nsid;
 	r->use.exclusive = opts->exclusive;
+	r->use.slice = slice_of(opts);
 	rc = remote_use_begin(sh, &r->use, where, err);
 	r->used = rc == 0;
 	if (rc == 0)
 		rc = reach(r, transport, where, &a, opts, err);
 	if (rc == 0)
 		rc = take_info(r, where, opts, err);
+	if (rc == 0)
+		rc = remote_use_settle(&r->use, where, r->f.info.size_bytes, err);
 	if (rc == 0 && (rc = alloc(r)) < 0)
 		err_set(err, rc, where, NULL, "no memory");
 	if (rc < 0) {

@@ -12,11 +12,15 @@ struct remote_use {
 	char subnqn[NVME_NQN_FIELD];
 	uint32_t nsid;
 	bool exclusive;
+	struct slice slice;
 	LIST_ENTRY(remote_use) link;
 };
 
-/* -EBUSY: another exclusive owner has it, or writes of an earlier opening may still be carried out (waits shortly for these to end). */
+/* Before the size is known. -EBUSY: another exclusive owner has it, or a slice of it that clashes with this one, or writes of an earlier opening may still be carried out (waits shortly for these to end). */
 int remote_use_begin(struct shard *sh, struct remote_use *u, const char *where, struct err *err);
+/* Now it is. -EBUSY: it is open in slices of another size; -EINVAL, -EUCLEAN: as slice_settle(). */
+int remote_use_settle(
+	struct remote_use *u, const char *where, uint64_t size_bytes, struct err *err);
 /* ghosts_ns: for how long its writes may still be carried out. */
 void remote_use_end(struct remote_use *u, uint64_t ghosts_ns);
 

@@ -18,6 +18,7 @@
 struct haunted {
 	char subnqn[NVME_NQN_FIELD];
 	uint32_t nsid;
+	struct slice slice;
 	uint64_t until_ns; /* CLOCK_MONOTONIC: of no shard */
 	LIST_ENTRY(haunted) link;
 };
@@ -46,7 +47,7 @@ static uint64_t ghosts_left_ns(const struct remote_use *u)
 			LIST_REMOVE(h, link);
 			free(h);
 		} else if (h->nsid == u->nsid && !strcmp(h->subnqn, u->subnqn) &&
-			   h->until_ns - now > left) {
+			   slice_clashes(&h->slice, &u->slice) && h->until_ns - now > left) {
 			left = h->until_ns - now;
 		}
 	}
@@ -58,8 +59,8 @@ static bool is_taken(const struct remote_use *u)
 	const struct remote_use *o;
 
 	LIST_FOREACH (o, &uses, link)
-		if (o->exclusive && u->exclusive && o->nsid == u->nsid &&
-			!strcmp(o->subnqn, u->subnqn))
+		if (o != u && o->exclusive && u->exclusive && o->nsid == u->nsid &&
+			!strcmp(o->subnqn, u->subnqn) && slice_clashes(&o->slice, &u->slice))
 			return true;
 	return false;
 }
@@ -100,6 +101,22 @@ int remote_use_begin(struct shard *sh, struct remote_use *u, const char *where, 
 	return 0;
 }
 
+int remote_use_settle(struct remote_use *u, const char *where, uint64_t size_bytes, struct err *err)
+{
+	struct slice s = u->slice;
+	int rc = slice_settle(&s, where, size_bytes, err);
+	bool taken;
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&lock);
+	u->slice = s;
+	taken = is_taken(u);
+	pthread_mutex_unlock(&lock);
+	return taken ? err_set(err, -EBUSY, where, "slices", "is open in slices of another size")
+		     : 0;
+}
+
 void remote_use_end(struct remote_use *u, uint64_t ghosts_ns)
 {
 	struct haunted *h = ghosts_ns ? calloc(1, sizeof(*h)) : NULL;
@@ -109,6 +126,7 @@ void remote_use_end(struct remote_use *u, uint64_t ghosts_ns)
 	if (h) {
 		memcpy(h->subnqn, u->subnqn, sizeof(h->subnqn));
 		h->nsid = u->nsid;
+		h->slice = u->slice;
 		h->until_ns = clock_ns() + ghosts_ns;
 		LIST_INSERT_HEAD(&haunted, h, link);
 	}

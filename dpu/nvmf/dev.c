@@ -101,6 +101,7 @@ int nvmf_dev_open(struct shard *sh, const struct nvmf_dev_cfg *cfg,
 	if (rc == 0) {
 		const struct nvmf *n = d->paths[0].n; /* its defaults are everybody's */
 
+		memcpy(d->hostid, n->hostid, sizeof(d->hostid));
 		d->depth = cfg->depth ? cfg->depth : (uint32_t)n->cfg.depth * n->cfg.nqueues;
 		d->max_ghosts = d->depth * GHOSTS_PER_IO;
 		d->ghosts = calloc(d->max_ghosts, sizeof(d->ghosts[0]));
@@ -124,6 +125,7 @@ void nvmf_dev_close(struct nvmf_dev *d)
 		path_close(&d->paths[i]);
 		free(d->paths[i].page);
 	}
+	claim_leave(d);
 	timer_disarm(d->sh, &d->hold_timer);
 	shard_undefer(d->sh, &d->task);
 	free(d->ghosts);

@@ -24,9 +24,10 @@
  *    heard: one that was begun and failed may have been with the target after its restart;
  *  - of all the time since this host's reservation key was registered, where the key is still there and would not have survived a loss of power.
  *
- * Reservations (where the target has them) keep a former owner of the pool out: nvmf_dev_claim().
+ * Reservations (where the target has them) keep a former owner of the pool out: nvmf_dev_claim(). They are of hosts: the devices that a host has of one
+ * namespace in this process (the slices of a flash) share one.
  *
- * Thread: the shard's. Submission: 0 and done_fn exactly once, later, from the shard's loop or from nvmf_dev_abandon(); or -errno (-EAGAIN: full;
+ * Thread: the shard's; different devices belong to different shards, also of one namespace. Submission: 0 and done_fn exactly once, later, from the shard's loop or from nvmf_dev_abandon(); or -errno (-EAGAIN: full;
  * -ENODEV: abandoned; -EINVAL) and never. The caller owns the I/O, its iovecs and buffers until done_fn; then nothing of the transport uses them any more
  * (RDMA: no key that gives access to them is valid).
  * Ownership: nvmf_dev_open() gives, nvmf_dev_close() takes back. Errors: 0 or -errno with struct err.
@@ -159,9 +160,10 @@ int nvmf_dev_submit(struct nvmf_dev *d, struct nvmf_dev_io *io);
 void nvmf_dev_kick(struct nvmf_dev *d);
 
 /* Control context: registers `key` and makes this host the only one that may write (Write Exclusive). preempt: takes it from whoever holds it, whose
- * writes end with Reservation Conflict from then on. -EOPNOTSUPP: the target has no reservations; -EBUSY: another host holds it; -EIO. */
+ * writes end with Reservation Conflict from then on. -EOPNOTSUPP: the target has no reservations; -EBUSY: another host holds it, or this one's other devices
+ * have it with another key; -EIO. */
 int nvmf_dev_claim(struct nvmf_dev *d, uint64_t key, bool preempt, struct err *err);
-/* Gives it back (release, unregister): an orderly end. */
+/* Gives it back (release, unregister) when no other device of this host has it: an orderly end. */
 int nvmf_dev_unclaim(struct nvmf_dev *d, struct err *err);
 
 #endif

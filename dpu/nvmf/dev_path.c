@@ -289,9 +289,12 @@ static void key_reported(
 {
 	struct nvmf_dev *d = p->d;
 
-	if (!st->registered || st->our_key != d->claim_key)
-		d->claim_seq = d->wrote_seq;
-	else if (!d->ptpl && !r->ptpl)
+	if (!st->registered || st->our_key != d->claim_key) {
+		claim_key_lost(d);
+		return;
+	}
+	claim_key_seen(d);
+	if (!d->ptpl && !r->ptpl)
 		p->up_seq = MIN(p->up_seq, d->claim_seq);
 }
 
@@ -301,7 +304,8 @@ static void claim_reported(struct path *p, uint16_t status)
 	struct nvmf_resv_status st;
 	struct nvme_resv_report r;
 
-	if (NVME_SC_CODE(status) || nvme_resv_report_parse(p->page, p->page_bytes, &r) < 0) {
+	if (NVME_SC_CODE(status) || !p->d->claim_key /* given back meanwhile */ ||
+		nvme_resv_report_parse(p->page, p->page_bytes, &r) < 0) {
 		usable(p); /* the target judges every write by itself */
 		return;
 	}

@@ -84,7 +84,10 @@ struct nvmf_dev {
 	struct nvmf_dev_info info; /* nblocks 0: never reached yet */
 	bool deac; /* write zeroes may deallocate */
 	bool ptpl; /* reservations can outlive a loss of power */
+	uint8_t hostid[16];
 	uint64_t claim_key; /* 0: not claimed */
+	struct host_claim *claim; /* dev_claim.c's: shared; NULL: not claimed */
+	uint64_t key_losses; /* of the claim's, those claim_seq takes into account */
 	uint64_t
 		claim_seq; /* as many writes had ended when the target was last without that key, for all we know */
 	bool abandoned, fenced;
@@ -130,6 +133,13 @@ static inline bool dev_io_writes(const struct nvmf_dev_io *io)
 	return io->op == NVMF_DEV_WRITE || io->op == NVMF_DEV_WRITE_ZEROES ||
 	       io->op == NVMF_DEV_DISCARD;
 }
+
+/* ---- dev_claim.c ----------------------------------------------------------------------------------------- */
+/* The target does not have the key: whoever sees it later on another connection of this host cannot tell that it was made anew. */
+void claim_key_lost(struct nvmf_dev *d);
+/* The target has it. So it had all the time since claim_seq, for all this host knows. */
+void claim_key_seen(struct nvmf_dev *d);
+void claim_leave(struct nvmf_dev *d); /* without a word to the target */
 
 /* ---- dev_ghost.c ----------------------------------------------------------------------------------------- */
 void ghost_add(struct nvmf_dev *d, const struct nvmf_dev_io *io, uint64_t until_ns);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <uuid/uuid.h>
 
 #include "common/base/units.h"
 #include "common/base/util.h"
@@ -81,16 +82,37 @@ static int names_check(const struct pool_member *members, unsigned int n, struct
 	return 0;
 }
 
+static int slices_check(const struct pool_member *members, unsigned int n, struct err *err)
+{
+	const struct flash_info *first = flash_info(members[0].flash);
+
+	for (unsigned int i = 1; i < n; i++) {
+		const struct flash_info *fi = flash_info(members[i].flash);
+
+		if (fi->slice != first->slice ||
+			pool_flash_slices(members[i].flash) != pool_flash_slices(members[0].flash))
+			return err_set(err, -EINVAL, members[i].name, "slice",
+				"%u of %u: all members are the same slice, the first is %u of %u",
+				fi->slice, pool_flash_slices(members[i].flash), first->slice,
+				pool_flash_slices(members[0].flash));
+	}
+	return 0;
+}
+
 static int create_sb(struct superblock *sb, const struct pool_cfg *cfg,
 	const struct pool_member *members, unsigned int n, struct err *err)
 {
 	sb->cfg = *cfg;
+	memset(sb->cfg.uuid, 0, sizeof(sb->cfg.uuid));
+	memcpy(sb->pool_uuid, cfg->uuid, sizeof(sb->pool_uuid));
+	sb->slice = flash_info(members[0].flash)->slice;
+	sb->slices = pool_flash_slices(members[0].flash);
 	sb->ndevs = n;
 	sb->epoch = 1;
 	sb->participants[1] = n == 64 ? UINT64_MAX : (1ull << n) - 1;
 	sb->block_bytes = flash_info(members[0].flash)->block_bytes;
-	if (getrandom(sb->pool_uuid, 16, 0) != 16 || getrandom(sb->key, 16, 0) != 16 ||
-		getrandom(&sb->history[1], 8, 0) != 8)
+	if ((uuid_is_null(sb->pool_uuid) && getrandom(sb->pool_uuid, 16, 0) != 16) ||
+		getrandom(sb->key, 16, 0) != 16 || getrandom(&sb->history[1], 8, 0) != 8)
 		return err_set(err, -EIO, "pool", NULL, "no random numbers");
 	for (unsigned int i = 0; i < n; i++) {
 		struct sb_member *m = &sb->members[i];
@@ -101,6 +123,7 @@ static int create_sb(struct superblock *sb, const struct pool_cfg *cfg,
 		memcpy(m->name, members[i].name, sizeof(m->name));
 		memcpy(m->domain, members[i].domain, sizeof(m->domain));
 		m->size_bytes = flash_info(members[i].flash)->size_bytes;
+		m->cut_bytes = flash_info(members[i].flash)->cut_bytes;
 		m->nsegments = (uint32_t)MIN(segs, POOL_SEGMENTS_MAX);
 	}
 	return 0;
@@ -143,6 +166,8 @@ int pool_create(struct shard *sh, const struct pool_cfg *cfg, const struct pool_
 	rc = pool_cfg_check(&want, n, err);
 	if (rc == 0)
 		rc = names_check(members, n, err);
+	if (rc == 0)
+		rc = slices_check(members, n, err);
 	for (unsigned int i = 0; rc == 0 && i < n; i++)
 		rc = pool_member_check(&members[i], want.segment_bytes, force,
 			flash_info(members[0].flash)->block_bytes, err);

@@ -170,6 +170,7 @@ static void member_fill(struct pool *p, struct sb_member *sm, const struct pool_
 	memcpy(sm->name, m->name, sizeof(sm->name));
 	memcpy(sm->domain, m->domain, sizeof(sm->domain));
 	sm->size_bytes = size;
+	sm->cut_bytes = flash_info(m->flash)->cut_bytes;
 	sm->nsegments = (uint32_t)MIN(size / p->sb.cfg.segment_bytes, POOL_SEGMENTS_MAX);
 }
 
@@ -248,8 +249,10 @@ static int newcomer_join(
 static int newcomer_check(
 	struct pool *p, const struct pool_member *m, bool force, bool *was_ours, struct err *err)
 {
-	int rc = new_is_no_member(p, m, was_ours, err);
+	int rc = pool_slice_fits(&p->sb, m->flash, m->name, err);
 
+	if (rc == 0)
+		rc = new_is_no_member(p, m, was_ours, err);
 	if (rc == 0)
 		rc = pool_member_check(m, p->sb.cfg.segment_bytes, force, p->sb.block_bytes, err);
 	if (rc < 0)
@@ -265,7 +268,7 @@ int pool_dev_add(struct pool *p, const struct pool_member *m, bool spare, bool f
 	unsigned int *dev, struct err *err)
 {
 	unsigned int ndevs = p->sb.ndevs;
-	bool was_ours;
+	bool was_ours = false;
 	int slot, rc = newcomer_check(p, m, force, &was_ours, err);
 
 	if (rc < 0)
@@ -399,6 +402,9 @@ static int return_check(struct pool *p, unsigned int dev, struct flash *f, struc
 	if (memcmp(sb->key, p->sb.key, 16) != 0 ||
 		memcmp(sb->members[sb->dev].uuid, m->uuid, 16) != 0)
 		return err_set(err, -EXDEV, name, NULL, "is another device than the one that left");
+	rc = pool_slice_check(sb, f, name, err);
+	if (rc < 0)
+		return rc;
 	if (flash_info(f)->size_bytes < m->size_bytes)
 		return err_set(err, -EUCLEAN, name, "size", "it has shrunk");
 	if (p->sb.block_bytes % flash_info(f)->block_bytes)

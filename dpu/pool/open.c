@@ -41,7 +41,7 @@ static int opening_read_one(struct opening *o, unsigned int i, struct err *err)
 	case 0:
 		c->sb = &o->sbs[i];
 		c->uuid = o->sbs[i].members[o->sbs[i].dev].uuid;
-		return 0;
+		return pool_slice_check(&o->sbs[i], o->members[i].flash, name, err);
 	case -ENODATA:
 		return err_set(err, rc, name, NULL, "has no superblock of a pool");
 	case -EPROTONOSUPPORT:
@@ -189,6 +189,7 @@ int pool_dev_init(struct pool *p, unsigned int i, struct flash *f)
 	memcpy(d->name, m->name, sizeof(d->name));
 	memcpy(d->domain, m->domain, sizeof(d->domain));
 	memcpy(d->uuid, m->uuid, sizeof(d->uuid));
+	d->cut_bytes = m->cut_bytes;
 	d->nsegments = m->nsegments;
 	d->flash = f;
 	d->state = f                              ? POOL_DEV_HEALTHY

@@ -120,6 +120,7 @@ int pool_set(struct pool *p, const struct pool_cfg *cfg, struct err *err)
 	rc = pool_cfg_check(&want, pool_members(p), err);
 	if (rc < 0)
 		return rc;
+	memcpy(want.uuid, before.uuid, sizeof(want.uuid));
 	if (want.segment_bytes != before.segment_bytes)
 		return err_set(err, -EINVAL, "pool", "segment size", "is fixed at creation (%u)",
 			before.segment_bytes);
@@ -173,6 +174,27 @@ void pool_quiesce(struct pool *p)
 	p->writable = false;
 	/* Superblocks, the last writes of a checkpoint that came to nothing. */
 	shard_wait(p->sh, ios_ended, p, 0);
+}
+
+int pool_wipe(struct pool *p, struct err *err)
+{
+	int rc = 0;
+
+	pool_quiesce(p);
+	if (p->lost)
+		rc = err_set(err, -ESTALE, p->devs[p->lost_dev].name, NULL,
+			"another host has taken the pool over");
+	for (unsigned int i = 0; i < p->sb.ndevs && !p->lost; i++) {
+		const struct pool_dev *d = &p->devs[i];
+		int gone = pool_dev_usable(p, i) ? 0 : -EIO;
+
+		for (unsigned int slot = 0; slot < 2 && !gone; slot++)
+			gone = superblock_wipe(d->flash, slot);
+		if (gone && rc == 0 && d->state != POOL_DEV_REMOVED)
+			rc = err_set(err, -EIO, d->name, NULL, "its superblocks cannot be wiped");
+	}
+	pool_close(p);
+	return rc;
 }
 
 void pool_close(struct pool *p)

@@ -4,7 +4,10 @@
  *
  *	device:  | segment 0: superblocks (two alternating slots), room for metadata | segment 1 | segment 2 | ...
  *
- * Thread: one shard. pool_create/open/epoch calls wait through shard_wait() (control context); the rest is immediate.
+ * Or the same slice (flash.h) of every device, each of which is a device to the pool: a card of several shards has a pool in each slice, all with the same
+ * UUID and with keys, epochs and everything else of their own.
+ *
+ * Thread: one shard; pools of different shards are opened and used side by side. pool_create/open/epoch calls wait through shard_wait() (control context); the rest is immediate.
  * Ownership: the pool takes the flash devices over and closes them. Errors: 0 or -errno with struct err.
  */
 #ifndef DPU_POOL_POOL_H
@@ -59,6 +62,8 @@ struct pool_cfg {
 	enum pool_on_degraded on_degraded;
 	bool allow_data_device; /* fragments may lie on the data area's device */
 	uint32_t segment_bytes; /* 0: POOL_SEGMENT_DEFAULT; a power of two */
+	uint8_t uuid
+		[16]; /* pool_create: the pool's, which its slices share; zero: random. Not used elsewhere: pool_uuid() */
 };
 
 struct pool_member {
@@ -70,13 +75,14 @@ struct pool_member {
 struct pool;
 
 /* Formats the members (refuses one that carries a pool's superblock unless force), then opens. -EINVAL: fewer members than
- * k+m, unequal logical blocks, too small; -EEXIST: already part of a pool. Where it fails the members stay the caller's. */
+ * k+m, unequal logical blocks, too small, not all the same slice; -EEXIST: already part of a pool. Where it fails the members stay the caller's. */
 int pool_create(struct shard *sh, const struct pool_cfg *cfg, const struct pool_member *members,
 	unsigned int n, bool force, struct pool **out, struct err *err);
 
 /*
  * Opens from whatever members are there (missing ones become POOL_DEV_MISSING). Checks magic, version, CRC, UUID, that no two are
- * the same, that sizes fit. -ENODATA: no superblock; -EPROTONOSUPPORT: newer major; -EXDEV: of another pool; -EUCLEAN: damaged.
+ * the same, that sizes fit, that each is opened as the slice that it is. -ENODATA: no superblock; -EPROTONOSUPPORT: newer major; -EXDEV: of another pool or
+ * slice; -EUCLEAN: damaged, shrunk, opened as cut at another size.
  * The epoch is not raised yet: the caller judges stripes first (recovery), then calls pool_epoch_begin().
  */
 int pool_open(struct shard *sh, const struct pool_member *members, unsigned int n,
@@ -95,11 +101,30 @@ int pool_open_degraded(struct shard *sh, const struct pool_member *members, unsi
 /* Makes epoch + 1 durable on every present device (at least m+1 of them, else -EIO). Before the first new I/O. */
 int pool_epoch_begin(struct pool *p, struct err *err);
 void pool_close(struct pool *p);
+/* Undoes a creation: wipes the superblocks of all members, which are none then, and closes the pool in any case. -EIO: some could not be wiped (err names the
+ * first); -ESTALE: another host has the pool, nothing was wiped. */
+int pool_wipe(struct pool *p, struct err *err);
+/*
+ * What the superblock at the beginning of a device says, of its first slice or of all of it: read without a lock, next to an owner. opts: how to open it, NULL:
+ * the defaults; its slice and `exclusive` do not count. Waits (control context). -ENODATA: there is none; -EUCLEAN: both are damaged; -EPROTONOSUPPORT;
+ * or what flash_open() says.
+ */
+struct pool_probe {
+	uint8_t uuid[16];
+	char name[64]; /* of the pool */
+	unsigned int slices; /* 1: whole */
+	uint64_t cut_bytes; /* 0: whole */
+	uint64_t epoch;
+};
+int pool_probe(struct shard *sh, const char *address, const struct flash_opts *opts,
+	struct pool_probe *out, struct err *err);
 /* Changes settings durably (name, scheme, on_degraded; the segment size is fixed). */
 int pool_set(struct pool *p, const struct pool_cfg *cfg, struct err *err);
 
 const struct pool_cfg *pool_cfg(const struct pool *p);
 const uint8_t *pool_uuid(const struct pool *p); /* 16 bytes */
+unsigned int pool_slice(const struct pool *p); /* 0 of whole devices */
+unsigned int pool_slices(const struct pool *p); /* 1: whole devices */
 const uint8_t *pool_key(const struct pool *
 		p); /* 16 random bytes no VM can read: makes log headers unforgeable from payload */
 uint64_t pool_epoch(const struct pool *p);
@@ -113,6 +138,7 @@ struct shard *pool_shard(const struct pool *p);
 struct pool_dev {
 	char name[64], domain[64]; /* empty: a removed slot */
 	uint8_t uuid[16];
+	uint64_t cut_bytes; /* the device's size when it was cut into slices; 0: whole */
 	struct flash *flash; /* NULL when missing */
 	enum pool_dev_state state;
 	uint32_t nsegments, free_segments;
@@ -141,7 +167,7 @@ int pool_dev_set_state(
 	struct pool *p, unsigned int dev, enum pool_dev_state state, struct err *err);
 /*
  * Control context (these wait). A new member: gets the pool's superblock, in a removed slot or as the next number; as a spare it takes no
- * data until pool_dev_set_state() puts it into service. Takes m->flash over on success. -EEXIST: the name is taken, or the device belongs to a pool (unless force;
+ * data until pool_dev_set_state() puts it into service. Takes m->flash over on success. -EXDEV: another slice than the pool's; -EEXIST: the name is taken, or the device belongs to a pool (unless force;
  * a present member of this pool never); -EINVAL: block size, too small; -ENOSPC: POOL_DEVS_MAX; -EIO.
  */
 int pool_dev_add(struct pool *p, const struct pool_member *m, bool spare, bool force,
@@ -155,7 +181,7 @@ int pool_dev_detach(struct pool *p, unsigned int dev, struct err *err);
 /*
  * A missing or failed member is back; flash NULL: the failed one we still have. Checks that it is this member and that no other owner used it. What is on it
  * is worth what the map refers to, no more: pool_dev.epoch_seen says how long it was away. HEALTHY from here on. Takes flash over on success.
- * -EXDEV: another device; -EUCLEAN: used by another owner, damaged, shrunk; -EBUSY: it is in use, or I/O is in flight on the old flash; -EIO.
+ * -EXDEV: another device or slice; -EUCLEAN: used by another owner, damaged, shrunk, cut otherwise; -EBUSY: it is in use, or I/O is in flight on the old flash; -EIO.
  */
 int pool_dev_return(struct pool *p, unsigned int dev, struct flash *flash, struct err *err);
 /* Are we still the owner? Reads the superblocks of all usable devices. done_fn once, later: 0; -ESTALE: another owner has begun an epoch, stop

@@ -99,6 +99,15 @@ void pool_free(struct pool *p); /* the flash devices are somebody else's by now 
 void pool_quiesce(struct pool *p); /* waits for its own I/O; no superblock is written after it */
 unsigned int pool_members(const struct pool *p); /* without removed ones */
 
+/* slice.c */
+unsigned int pool_flash_slices(const struct flash *f); /* 1: whole */
+/* Is f opened as the slice that its superblock is of? -EXDEV, -EUCLEAN. */
+int pool_slice_check(
+	const struct superblock *sb, const struct flash *f, const char *name, struct err *err);
+/* Is f the same slice as p's members? -EXDEV. */
+int pool_slice_fits(
+	const struct superblock *sb, const struct flash *f, const char *name, struct err *err);
+
 /* create.c */
 int pool_cfg_check(const struct pool_cfg *cfg, unsigned int ndevs, struct err *err);
 int pool_member_check(const struct pool_member *m, uint32_t segment_bytes, bool force,

@@ -32,6 +32,7 @@ static void member_build(const struct sb_member *m, struct sb_member_disk *d)
 	d->nsegments = to_le32(m->nsegments);
 	d->state = m->state;
 	d->cause = m->cause;
+	d->cut_bytes = to_le64(m->cut_bytes);
 }
 
 void superblock_build(const struct superblock *sb, void *buf)
@@ -40,7 +41,7 @@ void superblock_build(const struct superblock *sb, void *buf)
 
 	memset(d, 0, sizeof(*d));
 	d->magic = to_le64(SB_MAGIC);
-	d->major = to_le16(SB_MAJOR);
+	d->major = to_le16(sb->slices > 1 ? SB_MAJOR_SLICED : SB_MAJOR_WHOLE);
 	d->minor = to_le16(SB_MINOR);
 	d->len_bytes = to_le32(SB_BYTES);
 	memcpy(d->pool_uuid, sb->pool_uuid, 16);
@@ -63,6 +64,10 @@ void superblock_build(const struct superblock *sb, void *buf)
 	}
 	d->ckpt_id = to_le64(sb->ckpt_id);
 	memcpy(d->owner, sb->owner, 16);
+	if (sb->slices > 1) {
+		d->slice = to_le16((uint16_t)sb->slice);
+		d->slices = to_le16((uint16_t)sb->slices);
+	}
 	for (unsigned int i = 0; i < sb->ndevs; i++)
 		member_build(&sb->members[i], &d->members[i]);
 	d->crc = to_le32(superblock_crc(buf));
@@ -105,6 +110,40 @@ static bool geometry_ok(const struct superblock *sb)
 	       !sb->cfg.name[63];
 }
 
+/* Fields that major 1 does not have. */
+static bool whole_ok(const struct sb_disk *d, unsigned int ndevs)
+{
+	if (from_le16(d->major) != SB_MAJOR_WHOLE)
+		return true;
+	for (unsigned int i = 0; i < ndevs; i++) {
+		if (from_le64(d->members[i].cut_bytes))
+			return false;
+	}
+	return !from_le16(d->slice) && !from_le16(d->slices);
+}
+
+static bool slices_ok(const struct superblock *sb)
+{
+	if (sb->slices < 2 || sb->slices > FLASH_SLICES_MAX || sb->slice >= sb->slices)
+		return false;
+	for (unsigned int i = 0; i < sb->ndevs; i++) {
+		const struct sb_member *m = &sb->members[i];
+
+		if (m->size_bytes != flash_slice_bytes(m->cut_bytes, sb->slices) ||
+			!m->size_bytes != (m->state == POOL_DEV_REMOVED))
+			return false;
+	}
+	return true;
+}
+
+static void slices_parse(const struct sb_disk *d, struct superblock *sb)
+{
+	sb->slice = from_le16(d->slice);
+	sb->slices = from_le16(d->slices);
+	for (unsigned int i = 0; i < sb->ndevs; i++)
+		sb->members[i].cut_bytes = from_le64(d->members[i].cut_bytes);
+}
+
 static bool reserved_ok(const struct sb_disk *d, unsigned int ndevs)
 {
 	/* A newer minor may have given them a meaning. */
@@ -115,7 +154,7 @@ static bool reserved_ok(const struct sb_disk *d, unsigned int ndevs)
 			return false;
 	}
 	return all_zero(d->reserved, sizeof(d->reserved)) &&
-	       all_zero(d->reserved2, sizeof(d->reserved2)) &&
+	       all_zero(d->reserved2, sizeof(d->reserved2)) && whole_ok(d, ndevs) &&
 	       all_zero(&d->members[ndevs], (POOL_DEVS_MAX - ndevs) * sizeof(d->members[0])) &&
 	       d->on_degraded <= 1 && !(d->flags & ~SB_FLAG_ALLOW_DATA_DEVICE);
 }
@@ -153,7 +192,7 @@ int superblock_parse(const void *buf, size_t len, struct superblock *out)
 		return -EUCLEAN;
 	if (from_le16(d->major) > SB_MAJOR)
 		return -EPROTONOSUPPORT;
-	if (from_le16(d->major) != SB_MAJOR)
+	if (from_le16(d->major) < SB_MAJOR_WHOLE)
 		return -EUCLEAN;
 	memset(&sb, 0, sizeof(sb));
 	head_parse(d, &sb);
@@ -161,6 +200,11 @@ int superblock_parse(const void *buf, size_t len, struct superblock *out)
 		return -EUCLEAN;
 	for (unsigned int i = 0; i < sb.ndevs; i++) {
 		if (member_parse(&d->members[i], &sb.members[i]) < 0)
+			return -EUCLEAN;
+	}
+	if (from_le16(d->major) == SB_MAJOR_SLICED) {
+		slices_parse(d, &sb);
+		if (!slices_ok(&sb))
 			return -EUCLEAN;
 	}
 	if (memcmp(d->dev_uuid, sb.members[sb.dev].uuid, 16) != 0)

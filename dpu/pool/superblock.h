@@ -7,7 +7,7 @@
  *
  * Offset  Size  Field            struct sb_disk
  *      0     8  magic            "PARAPOOL"
- *      8     2  major            readers refuse a newer one
+ *      8     2  major            1: of whole devices; 2: of slices. Readers refuse a newer one
  *     10     2  minor            readers accept a newer one (and ignore what they do not know)
  *     12     4  len_bytes        16384; with magic and crc the part that no version moves
  *     16    16  pool_uuid
@@ -28,7 +28,9 @@
  *    288     8  ckpt_id          newest checkpoint known to be committed; an opening that finds none as new is refused
  *    296   128  participants     of the epochs in history: bit per device; see lineage.h
  *    424    16  owner            the card that began the epoch; zero: a minor 0 wrote it
- *    440    68  reserved         zero
+ *    440     2  slice            major 2: which slice of every member this is, from 0
+ *    442     2  slices           major 2: of how many, 2..16
+ *    444    64  reserved         zero
  *    508     4  crc              CRC32C of the 16 KiB with this field zero
  *    512 12288  members          64 entries of 192 bytes
  *  12800  3584  reserved         zero
@@ -41,7 +43,8 @@
  *    152     4  nsegments
  *    156     1  state            enum pool_dev_state as last known
  *    157     1  cause            enum pool_cause: why it is failed or missing
- *    158    34  reserved         zero
+ *    158     8  cut_bytes        major 2: size of the device when it was cut into slices; size_bytes is the slice's
+ *    166    26  reserved         zero
  *
  * Thread: any. Errors: 0 or -errno.
  */
@@ -54,8 +57,11 @@
 #include "common/base/endian.h"
 #include "dpu/pool/pool.h"
 
-#define SB_MAGIC          0x4c4f4f5041524150ull /* "PARAPOOL" as little-endian bytes */
-#define SB_MAJOR          1
+#define SB_MAGIC       0x4c4f4f5041524150ull /* "PARAPOOL" as little-endian bytes */
+#define SB_MAJOR       2 /* the newest that is read */
+#define SB_MAJOR_WHOLE 1 /* what a pool of whole devices is written as */
+#define SB_MAJOR_SLICED \
+	2 /* whoever does not know of slices would take the first for all there is */
 #define SB_MINOR          1 /* 1: owner, cause */
 #define SB_BYTES          16384u
 #define SB_SLOT_STRIDE    65536u
@@ -70,7 +76,8 @@ struct sb_member_disk {
 	le32 nsegments;
 	uint8_t state;
 	uint8_t cause;
-	uint8_t reserved[34];
+	le64 cut_bytes;
+	uint8_t reserved[26];
 };
 static_assert(sizeof(struct sb_member_disk) == 192, "superblock member");
 
@@ -97,7 +104,9 @@ struct sb_disk {
 	le64 ckpt_id;
 	le64 participants[SB_HISTORY];
 	uint8_t owner[16];
-	uint8_t reserved[68];
+	le16 slice;
+	le16 slices;
+	uint8_t reserved[64];
 	le32 crc;
 	struct sb_member_disk members[POOL_DEVS_MAX];
 	uint8_t reserved2[3584];
@@ -107,6 +116,7 @@ static_assert(offsetof(struct sb_disk, epoch) == 48, "superblock epoch");
 static_assert(offsetof(struct sb_disk, history) == 160, "superblock history");
 static_assert(offsetof(struct sb_disk, participants) == 296, "superblock participants");
 static_assert(offsetof(struct sb_disk, owner) == 424, "superblock owner");
+static_assert(offsetof(struct sb_disk, slice) == 440, "superblock slice");
 static_assert(offsetof(struct sb_disk, crc) == 508, "superblock crc");
 static_assert(offsetof(struct sb_disk, members) == 512, "superblock members");
 
@@ -121,6 +131,7 @@ struct sb_member {
 	uint32_t nsegments;
 	uint8_t state;
 	uint8_t cause;
+	uint64_t cut_bytes; /* 0: whole */
 };
 
 struct superblock {
@@ -135,7 +146,8 @@ struct superblock {
 	uint32_t block_bytes;
 	unsigned int dev;
 	unsigned int ndevs;
-	struct pool_cfg cfg;
+	unsigned int slice, slices; /* slices 0 or 1: whole devices */
+	struct pool_cfg cfg; /* but for its uuid */
 	struct sb_member members[POOL_DEVS_MAX];
 };
 
