@@ -4,7 +4,9 @@
  *
  *	superblocks of every device ─▶ pool ─▶ checkpoint and log, as a card would read them ─▶ does everything agree?
  *
- * What it finds goes into one JSON tree, which is printed as it is or as text.
+ * Where the devices are cut into slices each slice has the pool of a shard: they are looked over one after the other.
+ *
+ * What it finds goes into one JSON tree of each pool, which is printed as it is or as text.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -28,7 +30,8 @@ enum fsck_exit { EXIT_CLEAN = 0, EXIT_PROBLEMS = 4, EXIT_FAILED = 8, EXIT_USAGE 
 
 struct fsck_dev {
 	char name[64];
-	const char *address;
+	char address[FLASH_ADDRESS_MAX];
+	uint64_t cut_bytes; /* when it was cut into slices; 0: it is whole, or does not say */
 	struct flash *flash;
 	struct superblock *sb; /* the newer good one, or NULL */
 	bool use; /* to be given to the pool */
@@ -40,8 +43,9 @@ struct fsck {
 	struct fsck_dev dev[POOL_DEVS_MAX];
 	unsigned int ndevs;
 	struct shard *sh;
+	unsigned int slice, slices; /* which pool of how many; 0 of 1: whole devices */
 	struct store *store;
-	json_t *out, *findings;
+	json_t *out, *findings; /* of this pool */
 	bool no_memory; /* jansson had none: what is printed is not all */
 };
 
@@ -58,6 +62,17 @@ static json_t *section(struct fsck *f, const char *name, json_t *value)
 	if (json_object_set_new(f->out, name, value) < 0)
 		f->no_memory = true;
 	return value;
+}
+
+/* "shard 1: ", where there are several. */
+static const char *which(const struct fsck *f)
+{
+	static char text[32];
+
+	text[0] = 0;
+	if (f->slices > 1)
+		snprintf(text, sizeof(text), "shard %u: ", f->slice);
+	return text;
 }
 
 static void finding(struct fsck *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -169,6 +184,10 @@ static void choose(struct fsck *f, const struct superblock *pool)
 		if (memcmp(sb->pool_uuid, pool->pool_uuid, 16) != 0)
 			finding(f, "%s: belongs to pool \"%s\", most of the others to \"%s\"",
 				d->name, sb->cfg.name, pool->cfg.name);
+		else if (sb->slice != pool->slice || sb->slices != pool->slices)
+			finding(f, "%s: has slice %u of %u here, most of the others %u of %u",
+				d->name, sb->slice, MAX(sb->slices, 1u), pool->slice,
+				MAX(pool->slices, 1u));
 		else if (flash_info(d->flash)->size_bytes < sb->members[sb->dev].size_bytes)
 			finding(f, "%s: has shrunk: %llu bytes, it had %llu", d->name,
 				(unsigned long long)flash_info(d->flash)->size_bytes,
@@ -323,7 +342,7 @@ static int pool_up(struct fsck *f, struct pool **out, struct err *e)
 static enum fsck_exit refused(struct fsck *f, int rc, const struct err *e)
 {
 	if (rc == -ENOMEM || rc == -ENOSPC || rc == -EIO) {
-		fprintf(stderr, "parapet-fsck: %s\n", err_text(e));
+		fprintf(stderr, "parapet-fsck: %s%s\n", which(f), err_text(e));
 		return EXIT_FAILED;
 	}
 	finding(f, "%s", err_text(e));
@@ -395,6 +414,8 @@ static void print_text(struct fsck *f, enum fsck_exit code)
 	json_t *v, *item;
 	size_t i;
 
+	if (f->slices > 1)
+		printf("%sshard %u of %u\n", f->slice ? "\n" : "", f->slice, f->slices);
 	json_object_foreach(f->out, key, v)
 	{
 		if (json_is_object(v)) {
@@ -430,6 +451,7 @@ static const char usage[] =
 	"Looks over a pool that no card has open: superblocks, checkpoint, log, volumes, and "
 	"whether "
 	"they agree.\n"
+	"Where a card has several shards the pool of each is looked over in turn.\n"
 	"Nothing is written. Every flash device of the pool is named, as in \"flash add\"; one "
 	"that is "
 	"left out counts\n"
@@ -455,7 +477,8 @@ static int dev_add(struct fsck *f, char *arg)
 	char *eq = strchr(arg, '=');
 	size_t len = eq ? (size_t)(eq - arg) : 0;
 
-	if (!eq || !len || len >= sizeof(d->name) || !eq[1]) {
+	if (!eq || !len || len >= sizeof(d->name) || !eq[1] ||
+		strlen(eq) + sizeof("file:") > sizeof(d->address)) {
 		fprintf(stderr,
 			"parapet-fsck: %s: NAME=ADDRESS, with a name of 1 to 63 characters\n", arg);
 		return -EINVAL;
@@ -465,7 +488,7 @@ static int dev_add(struct fsck *f, char *arg)
 		return -EINVAL;
 	}
 	memcpy(d->name, arg, len);
-	d->address = eq + 1;
+	snprintf(d->address, sizeof(d->address), "%s%s", eq[1] == '/' ? "file:" : "", eq + 1);
 	f->ndevs++;
 	return 0;
 }
@@ -513,46 +536,165 @@ static int options_read(int argc, char **argv, struct fsck *f)
 	return rc;
 }
 
-static int devs_open(struct fsck *f)
+/* ---- slices ------------------------------------------------------------------------------------------------------------ */
+
+/* How many slices there are: as most devices say. One whose first superblocks are gone is taken to be as the others, cut at the size it has now. */
+static void slices_find(struct fsck *f)
 {
-	struct flash_opts o = {.exclusive = true};
-	json_t *list = section(f, "superblocks", json_array());
-	char path[4096];
+	unsigned int say[FLASH_SLICES_MAX + 1] = {0};
+	struct pool_probe found[POOL_DEVS_MAX] = {0};
 
 	for (unsigned int i = 0; i < f->ndevs; i++) {
-		struct fsck_dev *d = &f->dev[i];
-		struct err e = {0};
-		int rc;
-
-		snprintf(path, sizeof(path), "%s%s", d->address[0] == '/' ? "file:" : "",
-			d->address);
-		rc = flash_open(f->sh, path, &o, &d->flash, &e);
-		if (rc == -EBUSY)
-			err_set(&e, rc, d->name, NULL, "in use: %s has to be closed first",
-				d->address);
-		if (rc == 0 && superblocks_of(f, d, list) < 0)
-			rc = err_set(&e, -ENOMEM, d->name, NULL, "no memory");
-		if (rc < 0) {
-			fprintf(stderr, "parapet-fsck: %s: %s\n", d->name, err_text(&e));
-			return rc;
-		}
+		/* What cannot be opened is told of when it should be. */
+		if (pool_probe(f->sh, f->dev[i].address, NULL, &found[i], NULL) == 0)
+			say[found[i].slices]++;
 	}
-	return 0;
+	f->slices = 1;
+	for (unsigned int n = 2; n <= FLASH_SLICES_MAX; n++) {
+		if (say[n] > say[f->slices])
+			f->slices = n;
+	}
+	for (unsigned int i = 0; i < f->ndevs; i++)
+		f->dev[i].cut_bytes = found[i].slices == f->slices ? found[i].cut_bytes : 0;
 }
 
-static enum fsck_exit run(struct fsck *f)
+/* The device has no such slice: it has shrunk. */
+static bool is_no_slice(int rc, const struct err *e)
 {
+	return rc == -EUCLEAN || (rc == -EINVAL && !strcmp(e->field, "slices"));
+}
+
+static int dev_open(struct fsck *f, struct fsck_dev *d, json_t *list)
+{
+	struct flash_opts o = {.exclusive = true,
+		.slice = f->slice,
+		.slices = f->slices,
+		.cut_bytes = d->cut_bytes};
+	struct err e = {0};
+	int rc = flash_open(f->sh, d->address, &o, &d->flash, &e);
+
+	if (is_no_slice(rc, &e)) {
+		finding(f, "%s: %s", d->name, e.reason);
+		return 0;
+	}
+	if (rc == -EBUSY)
+		err_set(&e, rc, d->name, NULL, "in use: %s has to be closed first", d->address);
+	if (rc == 0 && superblocks_of(f, d, list) < 0)
+		rc = err_set(&e, -ENOMEM, d->name, NULL, "no memory");
+	if (rc < 0)
+		fprintf(stderr, "parapet-fsck: %s%s: %s\n", which(f), d->name, err_text(&e));
+	return rc;
+}
+
+static void devs_close(struct fsck *f)
+{
+	for (unsigned int i = 0; i < f->ndevs; i++) {
+		struct fsck_dev *d = &f->dev[i];
+
+		free(d->sb);
+		if (d->flash)
+			flash_close(d->flash);
+		d->sb = NULL;
+		d->flash = NULL;
+		d->use = false;
+	}
+}
+
+static enum fsck_exit look_at_pool(struct fsck *f)
+{
+	json_t *list = section(f, "superblocks", json_array());
 	const struct superblock *pool;
 
-	if (devs_open(f) < 0)
-		return EXIT_FAILED;
+	for (unsigned int i = 0; i < f->ndevs; i++) {
+		if (dev_open(f, &f->dev[i], list) < 0)
+			return EXIT_FAILED;
+	}
 	pool = pool_of(f);
 	if (!pool) {
-		fprintf(stderr, "parapet-fsck: none of the devices belongs to a pool\n");
+		fprintf(stderr, "parapet-fsck: %snone of the devices belongs to a pool\n",
+			which(f));
 		return EXIT_FAILED;
 	}
 	choose(f, pool);
 	return look(f);
+}
+
+/* The pool of one slice, said as text at once, or added to `shards`. */
+static enum fsck_exit slice_run(struct fsck *f, json_t *shards)
+{
+	enum fsck_exit code = EXIT_FAILED;
+
+	f->out = json_object();
+	f->findings = json_array();
+	if (!f->out || !f->findings) {
+		json_decref(f->out);
+		json_decref(f->findings);
+		f->no_memory = true;
+		return code;
+	}
+	if (f->json && f->slices > 1)
+		section(f, "shard", json_integer(f->slice));
+	code = look_at_pool(f);
+	section(f, "findings", f->findings);
+	devs_close(f);
+	if (!f->json && code != EXIT_FAILED && !f->no_memory)
+		print_text(f, code);
+	add(f, shards, f->out);
+	return code;
+}
+
+/* What is known of all of them in one place. */
+static void findings_merge(struct fsck *f, json_t *shards, json_t *all)
+{
+	json_t *shard, *item;
+	size_t i, j;
+
+	json_array_foreach(shards, i, shard)
+	{
+		json_array_foreach(json_object_get(shard, "findings"), j, item)
+			add(f, all, json_sprintf("shard %zu: %s", i, json_string_value(item)));
+	}
+}
+
+static void print_json(struct fsck *f, json_t *shards)
+{
+	json_t *all = f->slices > 1 ? json_array() : NULL, *top;
+
+	if (all)
+		findings_merge(f, shards, all);
+	top = all ? json_pack("{s:i, s:O, s:o}", "slices", (int)f->slices, "shards", shards,
+			    "findings", all)
+		  : json_incref(json_array_get(shards, 0));
+	if (!top) {
+		f->no_memory = true;
+		return;
+	}
+	json_dumpf(top, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(top);
+}
+
+static enum fsck_exit run(struct fsck *f)
+{
+	json_t *shards = json_array();
+	enum fsck_exit code = EXIT_CLEAN;
+
+	if (!shards)
+		f->no_memory = true;
+	slices_find(f);
+	for (f->slice = 0; f->slice < f->slices && !f->no_memory; f->slice++) {
+		enum fsck_exit one = slice_run(f, shards);
+
+		code = MAX(code, one);
+	}
+	if (f->json && code != EXIT_FAILED && !f->no_memory)
+		print_json(f, shards);
+	json_decref(shards);
+	if (f->no_memory) {
+		fprintf(stderr, "parapet-fsck: no memory\n");
+		code = EXIT_FAILED;
+	}
+	return code;
 }
 
 int main(int argc, char **argv)
@@ -564,30 +706,11 @@ int main(int argc, char **argv)
 	if (rc)
 		return rc < 0 ? EXIT_USAGE : EXIT_CLEAN;
 	log_init("parapet-fsck", LOG_LEVEL_ERROR);
-	f.out = json_object();
-	f.findings = json_array();
-	if (!f.out || !f.findings || shard_open(&(struct shard_cfg){0}, &f.sh) < 0) {
+	if (shard_open(&(struct shard_cfg){0}, &f.sh) < 0) {
 		fprintf(stderr, "parapet-fsck: cannot start\n");
 		return EXIT_FAILED;
 	}
 	code = run(&f);
-	section(&f, "findings", f.findings);
-	for (unsigned int i = 0; i < f.ndevs; i++) {
-		free(f.dev[i].sb);
-		if (f.dev[i].flash)
-			flash_close(f.dev[i].flash);
-	}
 	shard_close(f.sh);
-	if (f.no_memory) {
-		fprintf(stderr, "parapet-fsck: no memory\n");
-		code = EXIT_FAILED;
-	}
-	if (f.json && code != EXIT_FAILED) {
-		json_dumpf(f.out, stdout, JSON_INDENT(2));
-		printf("\n");
-	} else if (code != EXIT_FAILED) {
-		print_text(&f, code);
-	}
-	json_decref(f.out);
 	return code;
 }

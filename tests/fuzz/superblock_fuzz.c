@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Superblocks. Byte 0: bit 0: changes to a valid one (else raw bytes, zero-extended), bit 1: with a CRC that fits. */
+/* Superblocks. Byte 0: bit 0: changes to a valid one (else raw bytes, zero-extended), bit 1: with a CRC that fits, bit 3: of a slice. */
 #include "tests/fuzz/fuzz.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include "dpu/core/crc32c.h"
 #include "dpu/pool/superblock.h"
 
-static void make_valid(uint8_t *buf, uint8_t ndevs)
+static void make_valid(uint8_t *buf, uint8_t ndevs, bool sliced)
 {
 	static struct superblock sb;
 
@@ -25,7 +25,13 @@ static void make_valid(uint8_t *buf, uint8_t ndevs)
 		sb.members[i].nsegments = 100;
 		sb.members[i].size_bytes = 100ull * POOL_SEGMENT_MIN;
 		snprintf(sb.members[i].name, sizeof(sb.members[i].name), "f%u", i);
+		if (sliced) {
+			sb.members[i].cut_bytes = 513ull << 20;
+			sb.members[i].size_bytes = 128ull << 20;
+		}
 	}
+	sb.slice = sliced ? 3 : 0;
+	sb.slices = sliced ? 4 : 0;
 	superblock_build(&sb, buf);
 }
 
@@ -48,10 +54,18 @@ static void check_parsed(const struct superblock *sb)
 	for (unsigned int i = 0; i < sb->ndevs; i++)
 		FUZZ_CHECK(strnlen(sb->members[i].name, 64) < 64 &&
 			   strnlen(sb->members[i].domain, 64) < 64);
+	FUZZ_CHECK(sb->slices <= FLASH_SLICES_MAX && sb->slices != 1 &&
+		   sb->slice < (sb->slices ? sb->slices : 1));
+	for (unsigned int i = 0; i < sb->ndevs; i++) /* no slice reaches beyond its device */
+		FUZZ_CHECK(sb->slices ? sb->members[i].size_bytes <=
+						sb->members[i].cut_bytes / sb->slices
+				      : !sb->members[i].cut_bytes);
 	superblock_build(sb, again);
 	FUZZ_CHECK(superblock_parse(again, sizeof(again), &sb2) == 0);
 	FUZZ_CHECK(sb2.epoch == sb->epoch && sb2.generation == sb->generation &&
 		   sb2.ndevs == sb->ndevs);
+	FUZZ_CHECK(sb2.slice == sb->slice && sb2.slices == sb->slices &&
+		   sb2.members[sb->dev].cut_bytes == sb->members[sb->dev].cut_bytes);
 	FUZZ_CHECK(sb2.cfg.segment_bytes == sb->cfg.segment_bytes &&
 		   sb2.cfg.scheme.k == sb->cfg.scheme.k);
 }
@@ -66,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int rc;
 
 	if (how & 1) {
-		make_valid(buf, eat8(&e));
+		make_valid(buf, eat8(&e), how & 8);
 		eat_patches(&e, buf, sizeof(buf));
 	} else {
 		len = e.left < sizeof(buf) && (how & 4) ? e.left : sizeof(buf);

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@
 #include "common/base/util.h"
 #include "dpu/core/shard.h"
 #include "dpu/flash/fault.h"
+#include "tests/unit/nvme_memory.h"
 
 #define MIB   (1024ull * 1024)
 #define WIDTH (64 * MIB)
@@ -25,7 +27,8 @@
 #define BLOCK 4096u
 #define ROUND 64u /* blocks of a thread's step */
 
-static struct shard *sh;
+static struct shard *sh; /* a peer's, too */
+static struct nvme_memory *peer;
 static char path[64];
 
 static int setup(void **state)
@@ -37,18 +40,21 @@ static int setup(void **state)
 	if (fd < 0 || ftruncate(fd, SIZE) < 0)
 		return -1;
 	close(fd);
-	return shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = 5}, &sh);
+	if (shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = 5}, &sh) < 0)
+		return -1;
+	return nvme_memory_open(sh, SIZE, BLOCK, &peer);
 }
 
 static int teardown(void **state)
 {
+	nvme_memory_close(peer);
 	shard_close(sh);
 	unlink(path);
 	flash_mem_forget(NULL);
 	return 0;
 }
 
-enum kind { A_FILE, A_MEM, A_FAULT, KINDS };
+enum kind { A_FILE, A_MEM, A_PEER, A_FAULT, KINDS };
 
 static const char *address(enum kind k)
 {
@@ -60,6 +66,10 @@ static const char *address(enum kind k)
 		break;
 	case A_MEM:
 		snprintf(text, sizeof(text), "mem:%llu,name=s", SIZE);
+		break;
+	case A_PEER:
+		snprintf(text, sizeof(text), "nvme+tcp://127.0.0.1:%u/%s#1", peer->port,
+			NVME_MEMORY_NQN);
 		break;
 	default:
 		snprintf(text, sizeof(text), "fault:volatile:file:%s", path);
@@ -302,7 +312,7 @@ static void a_slice_has_one_owner_and_beside_it_there_is_no_whole(void **state)
 	struct flash_opts shared = {0}, other_cut = part(1, 2);
 
 	other_cut.cut_bytes = SIZE - BLOCK;
-	for (enum kind k = 0; k < 2; k++) {
+	for (enum kind k = 0; k <= A_PEER; k++) {
 		struct flash *s0 = open_part(k, part(0, 2)), *s1 = open_part(k, part(1, 2)), *f;
 
 		assert_int_equal(try_open(k, part(0, 2), &f), -EBUSY);
@@ -314,7 +324,7 @@ static void a_slice_has_one_owner_and_beside_it_there_is_no_whole(void **state)
 		assert_int_equal(try_open(k, part(0, 1), &f), -EBUSY);
 		s1 = open_part(k, part(1, 2));
 		flash_close(s0);
-		assert_int_equal(try_open(k, part(0, 4), &f), k == A_MEM ? -EBUSY : 0);
+		assert_int_equal(try_open(k, part(0, 4), &f), k == A_FILE ? 0 : -EBUSY);
 		if (k == A_FILE)
 			flash_close(f); /* other bytes */
 		flash_close(s1);
@@ -322,7 +332,7 @@ static void a_slice_has_one_owner_and_beside_it_there_is_no_whole(void **state)
 		assert_int_equal(try_open(k, part(1, 2), &s1), -EBUSY);
 		flash_close(f);
 		s0 = open_part(k, part(0, 2));
-		assert_int_equal(try_open(k, other_cut, &f), k == A_MEM ? -EBUSY : 0);
+		assert_int_equal(try_open(k, other_cut, &f), k == A_FILE ? 0 : -EBUSY);
 		if (k == A_FILE)
 			flash_close(f);
 		flash_close(s0);
@@ -412,6 +422,8 @@ struct worker {
 	uint8_t stamp[WIDTH / BLOCK]; /* of each block: what it holds */
 	uint8_t *buf;
 	uint64_t random;
+	int steps;
+	atomic_bool over;
 };
 
 static uint64_t next(struct worker *w)
@@ -493,11 +505,12 @@ static bool step(struct worker *w)
 static void *work(void *arg)
 {
 	struct worker *w = arg;
+	int steps = w->steps;
 	bool bad = fails(w, "shard",
 		shard_open(&(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = w->random}, &w->sh));
 
 	bad = bad || reopen(w);
-	for (int i = 0; i < 300 && !bad; i++)
+	for (int i = 0; i < steps && !bad; i++)
 		bad = step(w);
 	for (uint64_t at = 0; at < WIDTH / BLOCK && !bad; at += ROUND)
 		bad = read_some(w, at, ROUND);
@@ -505,6 +518,7 @@ static void *work(void *arg)
 		flash_close(w->f);
 	if (w->sh)
 		shard_close(w->sh);
+	atomic_store(&w->over, true);
 	return NULL;
 }
 
@@ -516,6 +530,7 @@ static void two_threads_each_have_a_slice_of_the_same_device(void **state)
 		for (uint32_t i = 0; i < 2; i++) {
 			memset(&w[i], 0, sizeof(w[i]));
 			w[i].slice = i;
+			w[i].steps = k == A_PEER ? 100 : 300;
 			w[i].random = 77 + 13 * k + i;
 			assert_int_equal(
 				posix_memalign((void **)&w[i].buf, 4096, ROUND * BLOCK), 0);
@@ -525,6 +540,9 @@ static void two_threads_each_have_a_slice_of_the_same_device(void **state)
 		assert_int_equal(truncate(path, SIZE), 0);
 		for (uint32_t i = 0; i < 2; i++)
 			assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
+		while (!atomic_load(&w[0].over) ||
+			!atomic_load(&w[1].over)) /* the peer lives here */
+			shard_run_once(sh);
 		for (uint32_t i = 0; i < 2; i++) {
 			assert_int_equal(pthread_join(w[i].thread, NULL), 0);
 			free(w[i].buf);

@@ -114,6 +114,92 @@ static void versions_of_superblocks_follow_the_rules(void **state)
 	free(buf);
 }
 
+#define CUT ((1ull << 31) + 12345 * 512)
+
+static struct superblock sb_sliced(void)
+{
+	struct superblock sb = sb_sample();
+
+	sb.slice = 1;
+	sb.slices = 2;
+	for (unsigned int i = 0; i < sb.ndevs; i++)
+		sb.members[i].cut_bytes = CUT; /* the sample's sizes are half of it, rounded */
+	memset(&sb.members[3], 0, sizeof(sb.members[3]));
+	sb.members[3].state = POOL_DEV_REMOVED;
+	return sb;
+}
+
+static void a_superblock_of_a_slice_reads_back_and_is_of_the_next_major(void **state)
+{
+	struct superblock sb = sb_sliced(), got;
+	uint8_t *buf = malloc(SB_BYTES);
+	struct sb_disk *d = (struct sb_disk *)(void *)buf;
+
+	superblock_build(&sb, buf);
+	assert_int_equal(from_le16(d->major), 2); /* 1 would be opened as a whole device */
+	assert_int_equal(superblock_parse(buf, SB_BYTES, &got), 0);
+	assert_int_equal(got.slice, 1);
+	assert_int_equal(got.slices, 2);
+	assert_int_equal(got.members[0].cut_bytes, CUT);
+	assert_int_equal(got.members[3].cut_bytes, 0);
+	sb = sb_sample();
+	sb.slices = 1; /* as flash_info has it */
+	superblock_build(&sb, buf);
+	assert_int_equal(from_le16(d->major), 1);
+	assert_int_equal(superblock_parse(buf, SB_BYTES, &got), 0);
+	assert_int_equal(got.slices, 0);
+	free(buf);
+}
+
+static void slices_that_cannot_be_are_damage(void **state)
+{
+	static const struct {
+		uint16_t major, slice, slices;
+		unsigned int member;
+		uint64_t cut, size;
+	} bad[] = {
+		{2, 0, 0, 0, CUT, 1ull << 30}, /* none */
+		{2, 0, 1, 0, CUT, 1ull << 31},
+		{2, 2, 2, 0, CUT, 1ull << 30}, /* not one of them */
+		{2, 1, FLASH_SLICES_MAX + 1, 0, CUT, 1ull << 30},
+		{2, 1, 2, 4, CUT, (1ull << 30) - 4096}, /* other than its width */
+		{2, 1, 2, 4, CUT, 1ull << 31},
+		{2, 1, 2, 4, 0, 1ull << 30},
+		{2, 1, 2, 4, UINT64_MAX, 1ull << 30},
+		{2, 1, 2, 4, 0, 0}, /* only a removed one has none */
+		{2, 1, 2, 3, CUT, 1ull << 30},
+		{2, 1, 2, 3, CUT, 0},
+		{2, 1, 3, 0, CUT, 1ull << 30}, /* the others' width is another */
+		{1, 1, 2, 0, CUT, 1ull << 30}, /* reserved in major 1 */
+		{0, 1, 2, 0, CUT, 1ull << 30},
+	};
+	struct superblock sb = sb_sliced(), got;
+	uint8_t *buf = malloc(SB_BYTES);
+	struct sb_disk *d = (struct sb_disk *)(void *)buf;
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		superblock_build(&sb, buf);
+		d->major = to_le16(bad[i].major);
+		d->slice = to_le16(bad[i].slice);
+		d->slices = to_le16(bad[i].slices);
+		d->members[bad[i].member].cut_bytes = to_le64(bad[i].cut);
+		d->members[bad[i].member].size_bytes = to_le64(bad[i].size);
+		crc_fix(buf, SB_BYTES, offsetof(struct sb_disk, crc));
+		assert_int_equal(superblock_parse(buf, SB_BYTES, &got), -EUCLEAN);
+	}
+	/* One such field is enough in a whole one. */
+	sb = sb_sample();
+	for (unsigned int i = 0; i < 3; i++) {
+		superblock_build(&sb, buf);
+		d->slice = to_le16(i == 0);
+		d->slices = to_le16(i == 1);
+		d->members[2].cut_bytes = to_le64(i == 2);
+		crc_fix(buf, SB_BYTES, offsetof(struct sb_disk, crc));
+		assert_int_equal(superblock_parse(buf, SB_BYTES, &got), -EUCLEAN);
+	}
+	free(buf);
+}
+
 /* With a CRC that is right nothing may crash, and whatever is accepted is in range. */
 static void nonsense_with_a_good_crc_is_contained(void **state)
 {
@@ -121,8 +207,11 @@ static void nonsense_with_a_good_crc_is_contained(void **state)
 	uint8_t *good = malloc(SB_BYTES), *buf = malloc(SB_BYTES);
 	uint64_t seed = 88172645463325252ull;
 
-	superblock_build(&sb, good);
 	for (unsigned int i = 0; i < 20000; i++) {
+		if (i == 10000)
+			sb = sb_sliced();
+		if (i % 10000 == 0)
+			superblock_build(&sb, good);
 		memcpy(buf, good, SB_BYTES);
 		for (unsigned int n = 0; n < 1 + i % 3; n++)
 			buf[8 + rnd(&seed) % 1400] = (uint8_t)rnd(&seed);
@@ -133,6 +222,7 @@ static void nonsense_with_a_good_crc_is_contained(void **state)
 		assert_true(got.cfg.segment_bytes >= POOL_SEGMENT_MIN);
 		assert_true(got.cfg.scheme.k >= 1 && got.cfg.scheme.m <= EC_M_MAX);
 		assert_true(strlen(got.cfg.name) < 64);
+		assert_true(got.slices <= FLASH_SLICES_MAX && got.slice < MAX(got.slices, 1u));
 	}
 	free(good);
 	free(buf);
@@ -409,6 +499,8 @@ int main(void)
 		cmocka_unit_test(a_superblock_reads_back),
 		cmocka_unit_test(a_flipped_bit_anywhere_in_a_superblock_is_noticed),
 		cmocka_unit_test(versions_of_superblocks_follow_the_rules),
+		cmocka_unit_test(a_superblock_of_a_slice_reads_back_and_is_of_the_next_major),
+		cmocka_unit_test(slices_that_cannot_be_are_damage),
 		cmocka_unit_test(nonsense_with_a_good_crc_is_contained),
 		cmocka_unit_test(a_segment_header_reads_back_and_flips_are_noticed),
 		cmocka_unit_test(segment_headers_of_the_future_are_told_apart),
