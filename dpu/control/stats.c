@@ -220,6 +220,7 @@ static void flash_numbers(struct list *l, const struct pool_dev *d)
 	stat_add(l, object, "read_bytes", st.read_bytes);
 	stat_add(l, object, "write_bytes", st.write_bytes);
 	stat_add(l, object, "zero_bytes", st.zero_bytes);
+	stat_add(l, object, "registered_transfers", st.fixed);
 	for (int i = FLASH_OK + 1; i < FLASH_STATUS_COUNT; i++) {
 		snprintf(name, sizeof(name), "status.%s", flash_status_name((enum flash_status)i));
 		stat_add(l, object, name, st.errors[i]);

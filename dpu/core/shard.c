@@ -19,6 +19,7 @@
 #define NS_PER_MS        1000000ull
 #define VIRTUAL_START_NS NS_PER_S
 #define SPIN_ROUNDS      200 /* empty rounds before the first sleep */
+#define CHORE_ROUNDS     8 /* ... and after nothing but timers */
 #define NAP_NS           1000 /* ... of this length */
 #define DROWSY_AFTER_NS  (100 * NS_PER_MS) /* idle for this long: sleep up to ... */
 #define DROWSY_NAP_NS    NS_PER_MS /* ... this, where a source cannot wake us */
@@ -74,6 +75,7 @@ struct shard {
 	atomic_bool stop;
 
 	uint32_t idle_rounds;
+	bool chores; /* the last round had timers, and what they started, and nothing from outside */
 	uint64_t idle_since_ns;
 };
 
@@ -612,18 +614,21 @@ static bool jump_to_next_timer(struct shard *sh)
 
 bool shard_run_once(struct shard *sh)
 {
+	bool did, outside;
 	uint32_t stuck;
-	bool did;
 
 	if (sh->cfg.clock == SHARD_CLOCK_MONOTONIC)
 		sh->now_ns = monotonic_ns();
 	sh->rounds++;
-	did = run_messages(sh);
-	did |= run_timers(sh);
+	outside = run_messages(sh);
+	did = run_timers(sh);
 	did |= run_tasks(sh, &stuck);
-	did |= run_pollers(sh);
+	outside |= run_pollers(sh);
+	did |= outside;
 	if (sh->nwatches && (!did || sh->rounds % FDS_EVERY_ROUNDS == 0))
-		did |= run_fds(sh, 0);
+		outside |= run_fds(sh, 0);
+	did |= outside;
+	sh->chores = did && !outside;
 	did |= sh->ntasks > stuck; /* deferred by whoever reported nothing done */
 	if (!did && sh->cfg.clock == SHARD_CLOCK_VIRTUAL)
 		did = jump_to_next_timer(sh);
@@ -681,10 +686,12 @@ static bool is_deadlocked(struct shard *sh)
 
 static void round_or_idle(struct shard *sh)
 {
-	if (shard_run_once(sh))
-		sh->idle_rounds = 0;
-	else
+	if (!shard_run_once(sh))
 		idle(sh);
+	else if (!sh->chores)
+		sh->idle_rounds = 0;
+	else /* nobody waits: back to sleep soon, or as drowsy as before */
+		sh->idle_rounds = MIN(sh->idle_rounds, SPIN_ROUNDS - CHORE_ROUNDS);
 }
 
 void shard_run(struct shard *sh)

@@ -14,6 +14,9 @@
  * leave from them too, unless their reader can tell them from anything else (flash_io.checked). An I/O that is abandoned leaves
  * its slot behind as a ghost, which keeps the buffers until the kernel is done. A device closed with ghosts is drained by a thread of its own, under the
  * lock of the file; until then it is not opened again.
+ *
+ * The ring knows its file and the memory that I/O goes through beforehand (file_fixed.h): the bounce buffers, and those of the card's that checked
+ * writes lie in. A transfer that is one piece of such memory names it by its index.
  */
 #include "dpu/flash/file_priv.h"
 
@@ -32,14 +35,16 @@
 #include "common/base/util.h"
 #include "dpu/core/mem.h"
 #include "dpu/core/shard.h"
+#include "dpu/flash/file_fixed.h"
 #include "dpu/flash/smart.h"
 
-#define PAGE_BYTES    (16u << 10) /* of the bounce buffers, */
-#define PAGE_COUNT    512u /* which all I/Os together have */
-#define DRAIN_LOOK_MS 100
-#define ZEROS_BYTES   (64u << 10)
-#define FILE_ATOMIC   4096u /* an assumption for regular files: file systems write whole blocks */
-#define MEM_ALIGN     512u
+#define PAGE_BYTES         (16u << 10) /* of the bounce buffers, */
+#define PAGE_COUNT         512u /* which all I/Os together have */
+#define DRAIN_LOOK_MS      100
+#define ZEROS_BYTES        (64u << 10)
+#define FILE_ATOMIC        4096u /* an assumption for regular files: file systems write whole blocks */
+#define MEM_ALIGN          512u
+#define TRANSFER_BYTES_MAX (1u << 30) /* of one call; the rest goes in another */
 
 enum step { STEP_TRANSFER, STEP_FSYNC, STEP_ZERO_RANGE, STEP_ZERO_PUNCH, STEP_DISCARD };
 
@@ -47,8 +52,8 @@ struct slot {
 	struct flash_io *io; /* NULL: free, or a ghost */
 	enum step step;
 	uint64_t done; /* bytes transferred */
-	uint32_t niov; /* of src; 0: no memory */
-	uint32_t npages; /* of them ours, of the pool */
+	uint32_t niov; /* of src, pieces that adjoin made one; 0: no memory */
+	uint32_t npages; /* all of src is that many of the pool's; 0: none is */
 	void *own; /* too long for the pool: allocated for this one */
 	struct iovec src[FLASH_IOV_MAX]; /* where the bytes are: ours, or a checked write's */
 	struct iovec iov[FLASH_IOV_MAX]; /* what is left of that */
@@ -60,6 +65,7 @@ struct file_flash {
 	bool direct, no_zero_range, no_punch;
 	struct io_uring ring;
 	bool ring_open;
+	struct file_fixed fixed;
 	unsigned int queued; /* not yet told to the kernel */
 	struct poller poller;
 	struct fd_watch watch;
@@ -83,6 +89,17 @@ static bool is_aligned(const struct flash_io *io, uint32_t block_bytes)
 	return true;
 }
 
+/* One piece more, or a longer one. */
+static void src_add(struct slot *s, void *base, size_t len)
+{
+	struct iovec *last = s->niov ? &s->src[s->niov - 1] : NULL;
+
+	if (last && (char *)last->iov_base + last->iov_len == base)
+		last->iov_len += len;
+	else
+		s->src[s->niov++] = (struct iovec){base, len};
+}
+
 static int bounce_get(struct file_flash *ff, struct slot *s)
 {
 	uint64_t left = s->io->len;
@@ -99,18 +116,22 @@ static int bounce_get(struct file_flash *ff, struct slot *s)
 	if (bufpool_free_count(ff->pages) < n)
 		return -EAGAIN;
 	for (uint32_t i = 0; i < n; i++) {
-		s->src[i] = (struct iovec){bufpool_get(ff->pages), MIN(left, PAGE_BYTES)};
-		left -= s->src[i].iov_len;
+		src_add(s, bufpool_get(ff->pages), MIN(left, PAGE_BYTES));
+		left -= MIN(left, PAGE_BYTES);
 	}
-	s->niov = s->npages = n;
+	s->npages = n;
 	return 0;
 }
 
 static void bounce_put(struct file_flash *ff, struct slot *s)
 {
 	/* The last one first: they come out in this order again. */
-	while (s->npages)
-		bufpool_put(ff->pages, s->src[--s->npages].iov_base);
+	for (uint32_t i = s->niov; s->npages;) {
+		struct iovec *v = &s->src[--i];
+
+		for (size_t page = DIV_ROUND_UP(v->iov_len, PAGE_BYTES); page--; s->npages--)
+			bufpool_put(ff->pages, (char *)v->iov_base + page * PAGE_BYTES);
+	}
 	free(s->own);
 	s->own = NULL;
 }
@@ -156,8 +177,8 @@ static int slot_memory(struct file_flash *ff, struct slot *s)
 		return 0;
 	if (io->op == FLASH_WRITE && io->checked &&
 		(!ff->direct || is_aligned(io, ff->f.info.block_bytes))) {
-		memcpy(s->src, io->iov, (size_t)io->niov * sizeof(s->src[0]));
-		s->niov = (uint32_t)io->niov;
+		for (int i = 0; i < io->niov; i++)
+			src_add(s, io->iov[i].iov_base, io->iov[i].iov_len);
 		return 0;
 	}
 	rc = bounce_get(ff, s);
@@ -235,22 +256,36 @@ static const struct iovec *remaining_iov(struct slot *s, unsigned int *n)
 	return s->iov;
 }
 
+static void prep_transfer(struct file_flash *ff, struct slot *s, struct io_uring_sqe *sqe)
+{
+	uint64_t off = s->io->off + s->done;
+	bool read = s->io->op == FLASH_READ;
+	unsigned int n;
+	const struct iovec *iov = remaining_iov(s, &n);
+	int buf = n == 1 ? file_fixed_find(&ff->fixed, iov->iov_base, iov->iov_len) : -1;
+	unsigned int len = (unsigned int)MIN(iov->iov_len, (size_t)TRANSFER_BYTES_MAX);
+
+	ff->f.stats.fixed += buf >= 0;
+	if (buf >= 0 && read)
+		io_uring_prep_read_fixed(sqe, ff->hold.fd, iov->iov_base, len, off, buf);
+	else if (buf >= 0)
+		io_uring_prep_write_fixed(sqe, ff->hold.fd, iov->iov_base, len, off, buf);
+	else if (read)
+		io_uring_prep_readv(sqe, ff->hold.fd, iov, n, off);
+	else
+		io_uring_prep_writev(sqe, ff->hold.fd, iov, n, off);
+}
+
 static int slot_issue(struct file_flash *ff, struct slot *s)
 {
 	struct io_uring_sqe *sqe = sqe_get(ff);
 	const struct flash_io *io = s->io;
-	const struct iovec *iov;
-	unsigned int n;
 
 	if (!sqe)
 		return -EAGAIN;
 	switch (s->step) {
 	case STEP_TRANSFER:
-		iov = remaining_iov(s, &n);
-		if (io->op == FLASH_READ)
-			io_uring_prep_readv(sqe, ff->hold.fd, iov, n, io->off + s->done);
-		else
-			io_uring_prep_writev(sqe, ff->hold.fd, iov, n, io->off + s->done);
+		prep_transfer(ff, s, sqe);
 		break;
 	case STEP_FSYNC:
 		io_uring_prep_fsync(sqe, ff->hold.fd, IORING_FSYNC_DATASYNC);
@@ -264,6 +299,10 @@ static int slot_issue(struct file_flash *ff, struct slot *s)
 		io_uring_prep_fallocate(sqe, ff->hold.fd,
 			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->off, (off_t)io->len);
 		break;
+	}
+	if (ff->fixed.file) {
+		sqe->fd = 0;
+		sqe->flags |= IOSQE_FIXED_FILE;
 	}
 	io_uring_sqe_set_data(sqe, s);
 	ff->queued++;
@@ -457,8 +496,10 @@ static void file_abandon(struct flash *f)
 
 static void file_free(struct file_flash *ff)
 {
-	if (ff->ring_open)
+	if (ff->ring_open) {
+		file_fixed_close(&ff->fixed);
 		io_uring_queue_exit(&ff->ring);
+	}
 	file_hold_close(&ff->hold);
 	bufpool_close(ff->pages);
 	smart_close(ff->smart);
@@ -595,6 +636,7 @@ static int attach(struct file_flash *ff)
 	rc = io_uring_ring_dontfork(&ff->ring);
 	if (rc < 0)
 		return rc;
+	file_fixed_open(&ff->fixed, &ff->ring, ff->hold.fd);
 	poller_add(ff->f.sh, &ff->poller, file_poll, ff, POLLER_SLEEPS);
 	return fd_watch_add(ff->f.sh, &ff->watch, ff->ring.ring_fd, EPOLLIN, ring_ready, ff);
 }

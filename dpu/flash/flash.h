@@ -147,6 +147,7 @@ void flash_mem_forget(const char *name);
 struct flash_stats {
 	uint64_t reads, writes, flushes, read_bytes, write_bytes, zero_bytes,
 		errors[FLASH_STATUS_COUNT];
+	uint64_t fixed; /* file: transfers to or from memory that the kernel knew beforehand */
 };
 void flash_stats(const struct flash *f, struct flash_stats *out);
 

@@ -17,6 +17,7 @@
 #include "common/base/log.h"
 #include "common/base/util.h"
 #include "dpu/core/io.h"
+#include "dpu/core/mem_guard.h"
 #include "dpu/net/zero_copy.h"
 
 #define DEFAULT_CONNS   256
@@ -87,11 +88,15 @@ static void sock_rewatch(struct sock *k)
 static ssize_t sock_recv(struct stream *s, const struct iovec *iov, int niov)
 {
 	struct sock *k = sock_of(s);
+	bool settled = false;
 	ssize_t n;
 
+	/* Where it goes may be a VM's memory, and gone: that is not the connection's fault. */
 	do
 		n = readv(k->fd, iov, niov);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 &&
+		(errno == EINTR || (errno == EFAULT && !settled &&
+					   (settled = mem_guard_settle(iov, (size_t)niov)))));
 	if (n < 0 && (errno == EWOULDBLOCK || k->connecting))
 		return -EAGAIN;
 	if (n < 0) {

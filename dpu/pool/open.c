@@ -204,15 +204,25 @@ int pool_dev_init(struct pool *p, unsigned int i, struct flash *f)
 	return pool_segments_open(p, i);
 }
 
+/* Also one that was away since: for what it had failed, or had been taken out of service, it is no better for that. */
+static bool had_failed(const struct sb_member *m)
+{
+	return m->state == POOL_DEV_FAILED ||
+	       (m->state == POOL_DEV_MISSING &&
+		       (m->cause == POOL_CAUSE_ERRORS || m->cause == POOL_CAUSE_OPERATOR));
+}
+
 /*
  * What was remembered of a member that is here. A failed one stays failed until somebody says that it is well (pool_dev_return), as long as what is out of use
  * is no more than the pool bears losing. When it is more, what failed was rather a path or a shelf, and it is better to have them all.
  */
 static enum pool_dev_state state_at_open(const struct opening *o, unsigned int dev, bool forgive)
 {
-	switch (o->sbs[o->newest].members[dev].state) {
-	case POOL_DEV_FAILED:
+	const struct sb_member *m = &o->sbs[o->newest].members[dev];
+
+	if (had_failed(m))
 		return forgive ? POOL_DEV_REBUILDING : POOL_DEV_FAILED;
+	switch (m->state) {
 	case POOL_DEV_REBUILDING:
 		return POOL_DEV_REBUILDING;
 	case POOL_DEV_EVACUATING:
@@ -264,7 +274,7 @@ static bool too_many_out(const struct opening *o)
 	for (unsigned int d = 0; d < top->ndevs; d++)
 		members += top->members[d].state != POOL_DEV_REMOVED;
 	for (unsigned int i = 0; i < o->n; i++)
-		good += !o->rcs[i] && top->members[o->sbs[i].dev].state != POOL_DEV_FAILED;
+		good += !o->rcs[i] && !had_failed(&top->members[o->sbs[i].dev]);
 	return members - good > top->cfg.scheme.m;
 }
 

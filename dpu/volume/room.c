@@ -157,6 +157,19 @@ static void tell_level(struct store *s, const struct fullness *f)
 		f->what, s->cfg.space_warning, s->cfg.space_critical);
 }
 
+void room_tell(struct store *s)
+{
+	struct log_space sp;
+	struct fullness f;
+
+	if (s->space_level == STORE_SPACE_OK)
+		return;
+	s->space_level = STORE_SPACE_OK;
+	stripelog_space(s->log, &sp);
+	f = fullest(s, &sp);
+	tell_level(s, &f);
+}
+
 /* ---- kept back ---------------------------------------------------------------------------------------------------------- */
 
 /* A base of everything there is, in all its copies, beside the checkpoint it replaces. */

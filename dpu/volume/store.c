@@ -49,6 +49,7 @@ void store_on_event(struct store *s,
 		free(v->lost_text);
 		v->lost_text = NULL;
 	}
+	room_tell(s);
 	if (s->stats.recovery_stripes || s->stats.recovery_lost)
 		store_event(s, STORE_EVENT_RECOVERED, pool_cfg(s->pool)->name,
 			"%llu stripes found, %llu completed again, %llu blocks lost, in %llu ms",

@@ -3,12 +3,13 @@
  * A TCP echo over kernel sockets and nothing else: what a path gives before anything is built on it.
  *
  *	parapet-bench --echo-server ADDR                      prints "ready PORT", serves one connection after another
- *	parapet-bench --echo-client ADDR PORT BYTES DEPTH S   prints {"mb_s":..,"iops":..}: messages of BYTES, DEPTH of them in
+ *	parapet-bench --echo-client ADDR PORT BYTES DEPTH S   prints {"mb_s":..,"iops":..,"bytes":..}: messages of BYTES, DEPTH of them in
  *	                                                      flight, for S seconds
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -131,7 +132,7 @@ void bench_echo_client(char **args)
 		turn(fd, buf, bytes * depth, &sent, &back);
 		took = now_s() - start;
 	} while (took < seconds);
-	printf("{\"mb_s\":%.1f,\"iops\":%.0f}\n", (double)back / took / 1e6,
-		(double)back / took / (double)bytes);
+	printf("{\"mb_s\":%.1f,\"iops\":%.0f,\"bytes\":%" PRIu64 "}\n", (double)back / took / 1e6,
+		(double)back / took / (double)bytes, back);
 	close(fd);
 }

@@ -5,32 +5,15 @@
 # Wall-clock figures of four programs that share the cores: for orientation.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-BIN=${BIN:-build/gcc/bin}
+PREFIXES=(nvme_tcp.testpmd.)
+. tests/bench/lib.sh
 TP_BASE=/run/parapet-bench
-. tests/lib/tap.sh
 . tests/testpmd/lib.sh
-names=("${@:-nvme_tcp.}")
 CARD=10.1.0.1 LAN=10.1.0.3 NQN=nqn.2026-11.io.parapet:bench
 COUNT=4000
 
-leave() {
-	echo "bench: nvme_tcp.testpmd: $*" >&2
-	exit 0
-}
-skip_all() { leave "not measured: $1"; }
-bail() { leave "failed: $*"; }
-wanted() { # NAME
-	local want
-	for want in "${names[@]}"; do
-		[[ $1 == "$want"* || $want == "$1"* ]] && return 0
-	done
-	return 1
-}
 wanted nvme_tcp.testpmd. || exit 0
 
-result() { # NAME VALUE UNIT
-	echo "{\"name\":\"nvme_tcp.testpmd.$1\",\"value\":$2,\"unit\":\"$3\",\"target\":null,\"ok\":true}"
-}
 cli() { "$BIN/parapet" --agent "$TP_DIR/agent.sock" "$@"; }
 in_sync() { [ "$(cli status --json | jq -r '.items[0].state')" = in-sync ]; }
 nsid_of() { # PATH
@@ -62,14 +45,14 @@ io() { # NAME DEVICE COMMAND OPTIONS...
 	shift 2
 	out=$(tp_run vm1 "$BIN/parapet-io" "$@" --addr $CARD --nqn $NQN --nsid "$nsid" --depth 32 --json) ||
 		{ echo "bench: $name: parapet-io failed" >&2; return 1; }
-	result "$name.rate" "$(jq '.mb_per_s * 10 | round / 10' <<<"$out")" MB/s
-	result "$name.iops" "$(jq '.iops | round' <<<"$out")" /s
+	result "nvme_tcp.testpmd.$name.rate" "$(jq .mb_per_s <<<"$out")" MB/s
+	result "nvme_tcp.testpmd.$name.iops" "$(jq .iops <<<"$out")" /s
 }
 echo_through() { # NAME BYTES
 	local out
 	out=$(tp_run vm1 "$BIN/parapet-bench" --echo-client $LAN "$port" "$2" 32 2) || return 1
-	result "$1.rate" "$(jq .mb_s <<<"$out")" MB/s
-	result "$1.iops" "$(jq .iops <<<"$out")" /s
+	result "nvme_tcp.testpmd.$1.rate" "$(jq .mb_s <<<"$out")" MB/s
+	result "nvme_tcp.testpmd.$1.iops" "$(jq .iops <<<"$out")" /s
 }
 
 tp_init

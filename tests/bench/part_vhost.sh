@@ -5,46 +5,22 @@
 # the machine does disturbs less. Sides run in turns; each figure is the median of its rounds.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-BIN=${BIN:-build/gcc/bin}
+PREFIXES=(vhost.)
+. tests/bench/lib.sh
 TP_BASE=/tmp/parapet-bench.$(id -u)
-. tests/lib/tap.sh
 . tests/lib/procs.sh
-names=("${@:-vhost.}")
-[ $# != 0 ] || names=(vhost. idle.)
-ROUNDS=${BENCH_ROUNDS:-5} MS=${BENCH_MS:-300}
+MS=${BENCH_MS:-300}
 FLASH=640M VOLUME=128M GUEST=320M # each larger than the caches
 
-leave() {
-	echo "bench: vhost: $*" >&2
-	exit 0
-}
-bail() { leave "failed: $*"; }
-wanted() { # NAME
-	local want
-	for want in "${names[@]}"; do
-		[[ $1 == "$want"* || $want == "$1"* ]] && return 0
-	done
-	return 1
-}
-wanted vhost. || wanted idle. || exit 0
-mapfile -t cores < <(taskset -cp $$ | sed 's/.*: //' | tr , '\n' | awk -F- '{ for (i = $1; i <= (NF > 1 ? $2 : $1); i++) print i }')
-[ ${#cores[@]} -ge 2 ] || leave "not measured: it takes two cores"
-on_card() { taskset -c "${cores[0]}" "$@"; }
-on_client() { taskset -c "${cores[1]}" "$@"; }
+wanted vhost. || exit 0
+two_cores
 cli() { "$BIN/parapet" --agent "$TP_DIR/agent.sock" "$@"; }
 in_sync() { [ "$(cli status --json | jq -r '.items[0].state')" = in-sync ]; }
 
-result() { # NAME VALUE UNIT [TARGET]: a target is ">= X" or "< X"
-	jq -cn --arg n "$1" --argjson v "$2" --arg u "$3" --arg t "${4:-}" '($t | split(" ")) as $w
-		| {name: $n, value: ($v * 10000 | round / 10000), unit: $u, target: (if $t == "" then null else $t end),
-		   ok: (if $t == "" then true elif $w[0] == ">=" then $v >= ($w[1] | tonumber) else $v < ($w[1] | tonumber) end)}'
-}
-median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-of() { median <"$TP_DIR/$1"; } # MEASURE
 ratio() { # NAME OVER UNDER [TARGET]: medians of bytes per CPU second
 	result "$1" "$(jq -n "$(of "$2.cpu") / $(of "$3.cpu")")" "" "${4:-}"
 }
-card_cpu_ns() { "$BIN/parapet-bench" --cpu-of "$card"; }
+card_cpu_ns() { cpu_ns "$card"; }
 
 # ---- the card and its devices ----
 setup() {
@@ -127,18 +103,6 @@ measure() { # SIZE
 		drive "read.$size" plain bench-read --depth 32 $opts
 	done
 }
-idle() {
-	local before
-	on_client "$BIN/vhost-io" "${sockets[plain]}" grow >/dev/null 2>&1 &
-	tp_adopt idle $!
-	tp_wait 10 sh -c "'$BIN/parapet' --agent '$TP_DIR/agent.sock' --json status | jq -e '.items[0].card.vms[0].vhost[0].connected'"
-	sleep 1
-	before=$(card_cpu_ns)
-	sleep 5
-	result idle.core_fraction "$(jq -n "($(card_cpu_ns) - $before) / 5e9")" "" "< 0.02"
-	tp_end idle
-}
-
 report() { # SIZE
 	local size=$1 d name
 	for d in plain fragments mirror copy read; do
@@ -157,17 +121,14 @@ report() { # SIZE
 echo "vhost-user-blk" >&2
 setup >"${BENCH_LOG:-/dev/null}"
 fill
-if wanted vhost.; then
-	measure 128k
-	report 128k
-	ratio vhost.plain.128k.copy_ratio plain.128k bare.128k ">= 0.7"
-	ratio vhost.plain.128k.guest_copy_ratio plain.128k bare.guest.128k
-	ratio vhost.protected.128k.plain_ratio fragments.128k plain.128k ">= 0.55"
-	ratio vhost.protected.copy.128k.plain_ratio copy.128k plain.128k
-	ratio vhost.protected.128k.mirror_ratio fragments.128k mirror.128k ">= 0.9"
-	measure 4k
-	report 4k
-	ratio vhost.protected.4k.plain_ratio fragments.4k plain.4k ">= 0.5"
-	ratio vhost.protected.4k.mirror_ratio fragments.4k mirror.4k ">= 0.9"
-fi
-! wanted idle. || idle
+measure 128k
+report 128k
+ratio vhost.plain.128k.copy_ratio plain.128k bare.128k ">= 0.7"
+ratio vhost.plain.128k.guest_copy_ratio plain.128k bare.guest.128k
+ratio vhost.protected.128k.plain_ratio fragments.128k plain.128k ">= 0.55"
+ratio vhost.protected.copy.128k.plain_ratio copy.128k plain.128k
+ratio vhost.protected.128k.mirror_ratio fragments.128k mirror.128k ">= 0.9"
+measure 4k
+report 4k
+ratio vhost.protected.4k.plain_ratio fragments.4k plain.4k ">= 0.5"
+ratio vhost.protected.4k.mirror_ratio fragments.4k mirror.4k ">= 0.9"

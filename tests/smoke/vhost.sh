@@ -77,13 +77,20 @@ is "$(jq -r '.devices[0].socket' "$dir/attach")" "$dir/v/web1.1.sock" "attach-xm
 like "$(p vm attach-xml web1)" "vhostuser.*web1.1.sock.*reconnect.*vhost-user-blk-pci" "... in libvirt's words and in QEMU's"
 
 # ---- a VM that means harm ----
-in_background 2 other verify --random --seconds 12 --size 16M --seed 9
+in_background 2 other verify --random --seconds 15 --size 16M --seed 9
 other=$bg
 t "rings that break the rules stop the disk until its driver resets it" drive 1 bad --kind all
 is "$(out .requests)" 25 "... all of them"
 [ "$(counter 1 broken_rings)" -ge 20 ]
 ok $? "... and are counted"
 like "$(j 'select(.kind == "vhost-ring-broken") | .object' events)" ecpool0 "... and told of"
+for what in memory inflight; do
+	broken=$(counter 1 broken_rings)
+	t "the $what goes away under its requests" drive 1 truncate --kind $what
+	[ "$(counter 1 broken_rings)" -gt "$broken" ]
+	ok $? "... which stops the disk"
+	t "... until a driver connects anew" drive 1 verify --size 4M
+done
 ended "$other" other
 ok $? "the other disk of the VM served all the while"
 

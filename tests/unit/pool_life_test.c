@@ -109,6 +109,33 @@ static void a_failed_member_stays_failed_until_it_is_returned(void **state)
 	bed_close(&b);
 }
 
+static void what_was_taken_out_of_service_while_it_was_away_stays_so(void **state)
+{
+	struct bed b = bed();
+	struct err err;
+
+	reopen(&b, 0x48);
+	begin(&b);
+	pool_dev_fail_for(b.pool, 3, POOL_CAUSE_OPERATOR);
+	idle(&b);
+	reopen(&b, 0);
+	assert_int_equal(pool_dev(b.pool, 3)->state, POOL_DEV_FAILED);
+	assert_int_equal(pool_dev(b.pool, 3)->cause, POOL_CAUSE_OPERATOR);
+	assert_int_equal(pool_dev(b.pool, 6)->state, POOL_DEV_HEALTHY);
+	begin(&b);
+	assert_int_equal(pool_dev_return(b.pool, 3, NULL, &err), 0);
+	/* Nor is one that had failed any better for having been away. */
+	pool_dev_fail_for(b.pool, 5, POOL_CAUSE_ERRORS);
+	idle(&b);
+	reopen(&b, 0x20);
+	begin(&b);
+	assert_int_equal(pool_dev(b.pool, 5)->state, POOL_DEV_MISSING);
+	reopen(&b, 0);
+	assert_int_equal(pool_dev(b.pool, 5)->state, POOL_DEV_FAILED);
+	assert_int_equal(pool_dev(b.pool, 5)->cause, POOL_CAUSE_ERRORS);
+	bed_close(&b);
+}
+
 static void more_failures_than_m_are_a_path_not_devices(void **state)
 {
 	struct bed b = bed();
@@ -780,6 +807,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_failed_member_stays_failed_until_it_is_returned),
+		cmocka_unit_test(what_was_taken_out_of_service_while_it_was_away_stays_so),
 		cmocka_unit_test(more_failures_than_m_are_a_path_not_devices),
 		cmocka_unit_test(states_are_remembered_and_placement_heeds_them),
 		cmocka_unit_test(opening_alone_writes_nothing),

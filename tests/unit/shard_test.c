@@ -424,6 +424,34 @@ struct clocked {
 	uint64_t now_ns;
 };
 
+static int count_poll(void *arg)
+{
+	(*(unsigned int *)arg)++;
+	return 0;
+}
+
+static bool has_fired_often(void *arg)
+{
+	return ((struct alarm *)arg)->fired >= 50;
+}
+
+static void a_shard_that_only_its_timers_wake_does_not_look_about_for_long(void **state)
+{
+	struct shard *sh = open_shard(SHARD_CLOCK_MONOTONIC, SHARD_ADAPTIVE);
+	struct alarm a = {.sh = sh, .again_ns = 2000000};
+	struct poller p = {0};
+	unsigned int polls = 0;
+
+	poller_add(sh, &p, count_poll, &polls, POLLER_SLEEPS);
+	alarm_fire(&a);
+	assert_int_equal(shard_wait(sh, has_fired_often, &a, 0), 0);
+	timer_disarm(sh, &a.t);
+	/* Two hundred rounds before the first sleep, some ten for each timer. */
+	assert_in_range(polls, 50, 200 + 50 * 20);
+	poller_del(sh, &p);
+	shard_close(sh);
+}
+
 static void clocked_ready(void *arg, uint32_t events)
 {
 	struct clocked *c = arg;
@@ -533,6 +561,7 @@ int main(void)
 		cmocka_unit_test(
 			a_message_in_its_owners_memory_may_be_posted_again_when_it_has_arrived),
 		cmocka_unit_test(a_sleeping_shard_wakes_for_its_timer),
+		cmocka_unit_test(a_shard_that_only_its_timers_wake_does_not_look_about_for_long),
 		cmocka_unit_test(a_descriptor_that_ends_a_sleep_sees_the_time_after_it),
 		cmocka_unit_test(the_same_seed_gives_the_same_choices),
 	};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The vhost-user-blk server over a twin of librte_vhost: its upcalls are made by hand, the ring is ordinary memory. */
+#include "dpu/core/mem_guard.h"
 #include "dpu/frontend/vhost_blk/vhost_blk_priv.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <linux/virtio_blk.h>
@@ -536,6 +538,53 @@ static void a_memory_map_that_contradicts_table_203_is_refused(void **state)
 	assert_int_equal(info.refused_maps, 3);
 }
 
+static void memory_that_goes_away_stops_its_disk_until_the_driver_is_new(void **state)
+{
+	struct bed *b = *state;
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+	struct vb_mem mem = map_of(b);
+	struct vhost_blk_disk_info info;
+	uint8_t *more;
+
+	assert_int_equal(ftruncate(fd, 8192), 0);
+	more = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_int_equal(mem_guard_add(more, 8192), 0);
+	mem.r[mem.n++] = (struct vb_region){2 * GPA, 8192, more, 0x7f1000000000};
+	vb_queue_stop(b->d, 0, false, stopped, b);
+	assert_int_equal(vb_disk_set_memory(b->d, &mem), 0);
+	assert_int_equal(start(b), 0);
+	put(b, 0, VIRTIO_BLK_T_OUT, 0, 4096);
+	b->desc[1].addr = 2 * GPA + 4096;
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	kick(b);
+	assert_int_equal(b->last_event, VHOST_BLK_RING_BROKEN);
+	assert_non_null(strstr(b->last_text, "memory is gone"));
+	vhost_blk_disk_info(b->vm, 3, &info);
+	assert_string_equal(info.fault, "memory");
+	assert_int_equal(info.in_flight, 0);
+	vb_queue_stop(b->d, 0, true, stopped, b);
+	vhost_blk_disk_info(b->vm, 3, &info);
+	assert_string_equal(info.fault, "memory");
+	assert_int_equal(start(b), 0);
+	b->submitted = 0;
+	put(b, 1, VIRTIO_BLK_T_IN, 0, 512);
+	kick(b);
+	assert_int_equal(b->submitted, 0);
+	vb_queue_stop(b->d, 0, true, stopped, b);
+	assert_true(mem_guard_del(more));
+	munmap(more, 8192);
+	close(fd);
+	vb_disk_disconnected(b->d);
+	vb_disk_connected(b->d);
+	mem.n = 1;
+	assert_int_equal(vb_disk_set_memory(b->d, &mem), 0);
+	assert_int_equal(start(b), 0);
+	vhost_blk_disk_info(b->vm, 3, &info);
+	assert_null(info.fault);
+	kick(b);
+	assert_int_equal(b->submitted, 1);
+}
+
 static void a_disk_in_use_is_not_deleted_unless_forced(void **state)
 {
 	struct bed *b = *state;
@@ -598,6 +647,7 @@ int main(void)
 		T(a_backend_that_takes_nothing_is_asked_again),
 		T(interrupts_go_out_once_a_round_and_only_when_wanted),
 		T(a_memory_map_that_contradicts_table_203_is_refused),
+		T(memory_that_goes_away_stops_its_disk_until_the_driver_is_new),
 		T(a_disk_in_use_is_not_deleted_unless_forced),
 		T(a_larger_size_is_told),
 		T(bad_settings_are_refused_with_a_reason),

@@ -599,6 +599,9 @@ static void a_full_pool_refuses_new_blocks_and_goes_on_overwriting_reading_and_t
 	assert_int_equal(bed.events[STORE_EVENT_SPACE_LOW], 1);
 	assert_int_equal(bed.events[STORE_EVENT_SPACE_CRITICAL], 1);
 	assert_int_equal(store_space_level(bed.store), STORE_SPACE_CRITICAL);
+	store_on_event(bed.store, heard, NULL); /* who listens from now on hears how it is */
+	assert_int_equal(bed.events[STORE_EVENT_SPACE_LOW], 1);
+	assert_int_equal(bed.events[STORE_EVENT_SPACE_CRITICAL], 2);
 	expect(v, (uint64_t)(n - 1) * 32, 32, (uint8_t)((n - 1) % 200 + 2));
 	expect(v, (uint64_t)n * 32, 32, 0); /* nothing of the refused one */
 	/* What is there can be written again for ever: many times what the pool holds. */

@@ -266,3 +266,53 @@ int io_bad(struct vu *v, const struct io_opts *o, struct io_result *r)
 	}
 	return found ? rc : -ENOENT;
 }
+
+/* ---- memory that goes away ---------------------------------------------------------------------------------------- */
+
+/* As many large writes as there are slots: they are on their way when the memory goes. */
+static int fill_ring(struct vu *v, uint32_t depth)
+{
+	for (uint32_t i = 0; i < depth; i++) {
+		struct virtio_blk_outhdr *h = vu_alloc(v, sizeof(*h), 64);
+		uint8_t *data = vu_alloc(v, 65536, 4096), *status = vu_alloc(v, 1, 1);
+		struct vu_part p[] = {
+			{h, sizeof(*h), false}, {data, 65536, false}, {status, 1, true}};
+
+		if (!status)
+			return -ENOMEM;
+		*h = (struct virtio_blk_outhdr){.type = VIRTIO_BLK_T_OUT, .sector = i * 128};
+		vu_put(v, 0, (uint16_t)i, p, 3);
+	}
+	return 0;
+}
+
+int io_truncate(struct vu *v, const struct io_opts *o, struct io_result *r)
+{
+	bool inflight = o->kind && !strcmp(o->kind, "inflight");
+	int rc = inflight ? vu_own_inflight(v) : 0;
+	uint64_t one = 1;
+
+	if (rc == 0)
+		rc = fill_ring(v, o->depth);
+	if (rc < 0)
+		return rc;
+	vu_kick(v, 0);
+	/* From here on our own mapping of it is gone too: nothing of it is touched. */
+	if (ftruncate(inflight ? v->inflight_fd : v->mem_fd, 0) < 0)
+		return -errno;
+	rc = inflight ? fill_ring(v, o->depth) : 0;
+	if (rc < 0)
+		return rc;
+	for (int i = 0; i < 200; i++) {
+		if (write(v->q[0].kick, &one, sizeof(one)) < 0 && errno != EAGAIN)
+			return -errno;
+		io_nap_us(5000);
+	}
+	snprintf(r->note, sizeof(r->note), "the %s is gone, the connection is %s",
+		inflight ? "inflight area" : "memory", vu_is_gone(v) ? "closed" : "there");
+	/* Nor does a reset make it good. */
+	rc = vu_tell_base(v, 0);
+	if (rc == 0)
+		rc = vu_tell_memory(v) == 0 ? -EPROTO : 0;
+	return rc;
+}

@@ -31,6 +31,7 @@ int io_one(struct vu *v, uint32_t type, uint64_t sector, void *data, uint32_t le
 int io_load(struct vu *v, const struct io_opts *o, struct io_result *r);
 /* bad.c: breaks a rule of virtio and looks what becomes of it. 0: as it should be. */
 int io_bad(struct vu *v, const struct io_opts *o, struct io_result *r);
-extern const char *const io_bad_kinds[];
+/* Requests, and in their middle the file of the memory or of the inflight area gets empty. 0: the card is there and has let go of the disk. */
+int io_truncate(struct vu *v, const struct io_opts *o, struct io_result *r);
 
 #endif

@@ -25,6 +25,9 @@ static const char usage[] =
 	"  grow         waits until the size has changed\n"
 	"  hot-add      memory is added while requests run\n"
 	"  bad          breaks a rule (--kind NAME, all) and looks what becomes of it\n"
+	"  truncate     takes the memory away under its requests (--kind memory, inflight); nobody "
+	"must "
+	"answer any more\n"
 	"  --block SIZE [4096]  --depth N [32]  --queues N [1]  --segments N [1]  --ring N [256]\n"
 	"  --offset SIZE --size SIZE [all]  --count N  --seconds N  --random  --seed N\n"
 	"  --packed  --indirect  --no-inflight  --irq (sleeps for answers)  --memory SIZE\n"
@@ -145,6 +148,8 @@ static int run(struct vu *v, struct io_opts *o, struct io_result *r)
 		return hot_add(v);
 	if (!strcmp(c, "bad"))
 		return io_bad(v, o, r);
+	if (!strcmp(c, "truncate"))
+		return io_truncate(v, o, r);
 	o->plain = !strncmp(c, "bench-", 6);
 	if (!o->plain && strcmp(c, "write") && strcmp(c, "read") && strcmp(c, "verify"))
 		return -EINVAL;

@@ -190,7 +190,7 @@ static int queue_alloc(struct vu *v, struct vu_queue *q)
 	return q->used && q->kick >= 0 && q->call >= 0 ? 0 : -ENOMEM;
 }
 
-static int tell_memory(struct vu *v)
+int vu_tell_memory(struct vu *v)
 {
 	struct msg m = {.request = SET_MEM_TABLE, .u.memory.n = 1};
 	int fds[2] = {v->mem_fd, v->mem2_fd};
@@ -217,7 +217,7 @@ int vu_add_memory(struct vu *v, uint64_t len, void **at)
 		return -errno;
 	v->mem2_bytes = len;
 	*at = v->mem2;
-	return tell_memory(v);
+	return vu_tell_memory(v);
 }
 
 static int tell_fd(struct vu *v, uint32_t request, uint32_t index, int fd)
@@ -251,6 +251,16 @@ static int queue_start(struct vu *v, uint32_t i)
 	return rc ? rc : tell_state(v, SET_VRING_ENABLE, i, 1);
 }
 
+static int set_inflight(struct vu *v)
+{
+	struct msg m = {.request = SET_INFLIGHT_FD};
+
+	m.u.inflight.mmap_size = v->inflight_bytes;
+	m.u.inflight.num_queues = (uint16_t)v->cfg.queues;
+	m.u.inflight.queue_size = v->cfg.queue_size;
+	return tell(v, &m, 20, &v->inflight_fd, 1);
+}
+
 static int tell_inflight(struct vu *v)
 {
 	struct msg m = {.request = GET_INFLIGHT_FD};
@@ -266,11 +276,16 @@ static int tell_inflight(struct vu *v)
 	}
 	if (rc || v->inflight_fd < 0)
 		return rc ? rc : -EPROTO;
-	m = (struct msg){.request = SET_INFLIGHT_FD};
-	m.u.inflight.mmap_size = v->inflight_bytes;
-	m.u.inflight.num_queues = (uint16_t)v->cfg.queues;
-	m.u.inflight.queue_size = v->cfg.queue_size;
-	return tell(v, &m, 20, &v->inflight_fd, 1);
+	return set_inflight(v);
+}
+
+int vu_own_inflight(struct vu *v)
+{
+	close(v->inflight_fd);
+	v->inflight_fd = memfd_create("vhost-io-inflight", MFD_CLOEXEC);
+	if (v->inflight_fd < 0 || ftruncate(v->inflight_fd, (off_t)v->inflight_bytes) < 0)
+		return -errno;
+	return set_inflight(v);
 }
 
 static int queues_start(struct vu *v)
@@ -282,15 +297,21 @@ static int queues_start(struct vu *v)
 	return rc;
 }
 
+int vu_tell_base(struct vu *v, uint32_t queue)
+{
+	struct msg m = {.request = GET_VRING_BASE, .u.state = {queue, 0}};
+
+	return ask(v, &m, 8, NULL);
+}
+
 int vu_reset(struct vu *v)
 {
 	int rc = 0;
 
 	for (uint32_t i = 0; rc == 0 && i < v->cfg.queues; i++) {
-		struct msg m = {.request = GET_VRING_BASE, .u.state = {i, 0}};
 		struct vu_queue *q = &v->q[i];
 
-		rc = ask(v, &m, 8, NULL);
+		rc = vu_tell_base(v, i);
 		memset(q->ring, 0, v->cfg.queue_size * 16u);
 		memset(q->avail, 0, 6 + 2u * v->cfg.queue_size);
 		memset(q->used, 0, 6 + 8u * v->cfg.queue_size);
@@ -379,7 +400,7 @@ static int dial(struct vu *v)
 	if (v->fd < 0 || connect(v->fd, (struct sockaddr *)&un, sizeof(un)) < 0)
 		return -errno;
 	rc = negotiate(v);
-	return rc ? rc : tell_memory(v);
+	return rc ? rc : vu_tell_memory(v);
 }
 
 int vu_reconnect(struct vu *v)

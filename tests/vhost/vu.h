@@ -78,6 +78,11 @@ uint64_t vu_gpa(const struct vu *v, const void *at);
 int vu_add_memory(struct vu *v, uint64_t len, void **at);
 /* GET_VRING_BASE and start from nothing: what a driver's reset does. */
 int vu_reset(struct vu *v);
+/* One message of it, and the memory table once more: neither touches the memory. */
+int vu_tell_base(struct vu *v, uint32_t queue);
+int vu_tell_memory(struct vu *v);
+/* A file of our own, empty, as the inflight area: the device's own cannot be shortened. */
+int vu_own_inflight(struct vu *v);
 int vu_get_config(struct vu *v);
 /* A config change that was told of since the last call. */
 bool vu_config_changed(struct vu *v);

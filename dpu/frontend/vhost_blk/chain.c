@@ -18,6 +18,7 @@ static const char *const fault_names[VB_FAULTS] = {
 	[VB_FAULT_SEGMENTS] = "segments",
 	[VB_FAULT_HEADER] = "header",
 	[VB_FAULT_INFLIGHT] = "inflight area",
+	[VB_FAULT_MEMORY] = "memory",
 };
 
 const char *vb_fault_name(enum vb_fault f)

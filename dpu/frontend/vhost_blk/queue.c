@@ -10,6 +10,7 @@
 #include "dpu/frontend/vhost_blk/vhost_blk_priv.h"
 
 #include "common/base/util.h"
+#include "dpu/core/mem_guard.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -45,6 +46,13 @@ static void ring_notify(struct vb_queue *q, bool on)
 static bool ring_wants_call(const struct vb_queue *q)
 {
 	return q->packed ? vb_packed_wants_call(&q->ring_packed) : vb_split_wants_call(&q->split);
+}
+
+bool vb_queue_memory_is_gone(const struct vb_queue *q)
+{
+	return q->state != VB_QUEUE_STOPPED &&
+	       mem_guard_is_broken(
+		       q->packed ? (void *)q->ring_packed.inflight : (void *)q->split.inflight);
 }
 
 /* ---- hot and sleeping ------------------------------------------------------------------------------------------------ */
@@ -95,15 +103,22 @@ void vb_queue_fault(struct vb_queue *q, enum vb_fault f)
 	struct vb_disk *d = q->disk;
 	uint64_t now = shard_now_ns(d->vm->vb->sh);
 
+	if (mem_guard_hits() != d->vm->vb->guard_hits && vb_disk_memory_is_gone(d))
+		f = VB_FAULT_MEMORY; /* zeros in the place of its memory are a broken ring too */
 	q->fault = true;
 	d->faults++;
 	d->vm->stats.faults++;
 	if (!d->fault && (!d->told_ns || now - d->told_ns >= VB_TELL_AGAIN_NS)) {
 		d->told_ns = now;
-		vb_event(d, VHOST_BLK_RING_BROKEN,
-			"queue %u: its ring is broken (%s); the disk stops until the driver resets "
-			"it",
-			q->index, vb_fault_name(f));
+		if (f == VB_FAULT_MEMORY)
+			vb_event(d, VHOST_BLK_RING_BROKEN,
+				"the VM's memory is gone: the file behind it was shortened, or has "
+				"no room; the disk stops until its driver connects anew");
+		else
+			vb_event(d, VHOST_BLK_RING_BROKEN,
+				"queue %u: its ring is broken (%s); the disk stops until the "
+				"driver resets it",
+				q->index, vb_fault_name(f));
 	}
 	if (!d->fault)
 		d->fault = f;
@@ -269,6 +284,8 @@ int vb_poll(void *arg)
 	struct vb_queue *q, *next;
 	int did = 0;
 
+	if (mem_guard_hits() != vb->guard_hits)
+		vb_look_at_memory(vb);
 	for (q = TAILQ_FIRST(&vb->hot); q; q = next) {
 		next = TAILQ_NEXT(q, hot_link);
 		did += queue_poll(q, now);
@@ -419,7 +436,7 @@ static void forget_fault(struct vb_queue *q)
 	for (uint32_t i = 0; i < d->vm->vb->cfg.queues; i++)
 		if (d->queues[i].fault)
 			return;
-	d->fault = VB_FAULT_NONE;
+	d->fault = d->memory_gone ? VB_FAULT_MEMORY : VB_FAULT_NONE;
 }
 
 void vb_queue_stop(struct vb_disk *d, uint32_t queue, bool reset,

@@ -77,6 +77,7 @@ enum vb_fault {
 	VB_FAULT_SEGMENTS, /* more segments than the driver was told */
 	VB_FAULT_HEADER, /* no request header, or no place for the status */
 	VB_FAULT_INFLIGHT, /* the inflight area contradicts itself */
+	VB_FAULT_MEMORY, /* the VM's memory went away: not the ring's own fault, and not mended by a reset */
 	VB_FAULTS
 };
 const char *vb_fault_name(enum vb_fault f); /* "available index", "loop", ... */

@@ -3,6 +3,7 @@
 #include "dpu/frontend/vhost_blk/vhost_blk_priv.h"
 
 #include "common/base/util.h"
+#include "dpu/core/mem_guard.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -340,6 +341,7 @@ void vb_disk_connected(struct vb_disk *d)
 	uint64_t now = shard_now_ns(d->vm->vb->sh);
 
 	d->connected = true;
+	d->memory_gone = false;
 	d->connections++;
 	d->vm->stats.connections++;
 	/* Whoever comes and goes every second is not told of every second. */
@@ -354,7 +356,8 @@ void vb_disk_disconnected(struct vb_disk *d)
 {
 	if (!d->connected)
 		return;
-	d->connected = false;
+	d->connected = d->memory_gone = false;
+	d->fault = VB_FAULT_NONE;
 	d->features = 0;
 	d->mem.n = 0;
 	if (d->link_told)
@@ -364,6 +367,33 @@ void vb_disk_disconnected(struct vb_disk *d)
 void vb_disk_set_features(struct vb_disk *d, uint64_t features)
 {
 	d->features = features;
+}
+
+bool vb_disk_memory_is_gone(struct vb_disk *d)
+{
+	bool gone = d->memory_gone;
+
+	for (uint32_t i = 0; i < d->mem.n && !gone; i++)
+		gone = mem_guard_is_broken(d->mem.r[i].host);
+	for (uint32_t i = 0; i < d->vm->vb->cfg.queues && !gone; i++)
+		gone = vb_queue_memory_is_gone(&d->queues[i]);
+	d->memory_gone = gone;
+	return gone;
+}
+
+void vb_look_at_memory(struct vhost_blk *vb)
+{
+	struct vhost_blk_vm *vm;
+
+	/* First: what happens while we look is looked at again. */
+	vb->guard_hits = mem_guard_hits();
+	TAILQ_FOREACH (vm, &vb->vms, link)
+		for (uint32_t i = 0; i < VHOST_BLK_NSID_MAX; i++) {
+			struct vb_disk *d = vm->disks[i];
+
+			if (d && !d->memory_gone && vb_disk_memory_is_gone(d))
+				vb_queue_fault(&d->queues[0], VB_FAULT_MEMORY);
+		}
 }
 
 int vb_disk_set_memory(struct vb_disk *d, const struct vb_mem *mem)

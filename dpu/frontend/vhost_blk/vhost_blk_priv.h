@@ -54,7 +54,7 @@ struct vb_ring_setup {
 void vb_disk_connected(struct vb_disk *d);
 void vb_disk_disconnected(struct vb_disk *d); /* no queue is running */
 void vb_disk_set_features(struct vb_disk *d, uint64_t features);
-/* The memory map; no queue is running. -EPERM: not as table 203 says; it is not used. */
+/* The memory map; no queue is running. It is guarded (mem_guard.h), as the inflight area is. -EPERM: not as table 203 says; it is not used. */
 int vb_disk_set_memory(struct vb_disk *d, const struct vb_mem *mem);
 int vb_queue_start(struct vb_disk *d, uint32_t queue, const struct vb_ring_setup *s);
 /* Takes nothing more; stopped_fn(arg, base) once nothing of it is in flight, at once where nothing is or it does not run (base: what
@@ -127,6 +127,7 @@ struct vb_disk {
 	uint32_t in_flight;
 	enum vb_fault fault;
 	bool connected, closing;
+	bool memory_gone; /* until the next connection */
 	bool link_told; /* the operator heard of the connection */
 	uint64_t link_told_ns;
 	uint64_t told_ns; /* when the operator heard of a fault last */
@@ -147,6 +148,7 @@ struct vhost_blk {
 	struct shard *sh;
 	struct vhost_blk_cfg cfg;
 	struct poller poller;
+	uint64_t guard_hits; /* that were looked at */
 	TAILQ_HEAD(, vb_queue) hot; /* polled, or with an interrupt to give */
 	TAILQ_HEAD(, vhost_blk_vm) vms;
 };
@@ -159,6 +161,12 @@ int vb_poll(void *arg); /* of the server */
 void vb_queue_put(struct vb_slot *s, uint32_t written); /* gives the buffer back, frees the slot */
 void vb_queue_fault(struct vb_queue *q, enum vb_fault f);
 void vb_queue_hot(struct vb_queue *q);
+bool vb_queue_memory_is_gone(const struct vb_queue *q); /* of what is the ring's own */
+
+/* server.c */
+void vb_look_at_memory(struct vhost_blk *vb); /* some VM's has gone: stops its disks */
+/* Whether the disk's is: what it reads there is no word of the VM's any more. */
+bool vb_disk_memory_is_gone(struct vb_disk *d);
 
 /* request.c */
 /* Begins the request whose buffer is *c, in s. A fault: nothing has begun. */

@@ -6,6 +6,9 @@
  * Before a message that moves memory or a ring underneath, its queues are stopped, which waits for what is in flight; afterwards they are
  * started again from what the library then has. The configuration space and the inflight area are ours: the library leaves the one to
  * its users and believes the sizes of the other.
+ *
+ * All of it is memory that the VM's process may take away underneath. It is guarded (mem_guard.h) while it is mapped; once some of it was
+ * replaced the connection is good for nothing: no memory is taken until the driver connects anew.
  */
 #define ALLOW_EXPERIMENTAL_API /* protocol features, config change */
 
@@ -26,6 +29,7 @@
 #include <rte_vhost.h>
 
 #include "common/base/log.h"
+#include "dpu/core/mem_guard.h"
 #include "dpu/frontend/vhost_blk/vhost_blk_priv.h"
 
 #define CONFIG_BYTES_MAX 256u
@@ -111,6 +115,9 @@ struct vl_disk {
 	/* the library's thread only */
 	uint64_t features;
 	struct vb_mem mem;
+	void *guarded[VB_REGIONS_MAX];
+	uint32_t nguarded;
+	bool memory_gone; /* something of this connection's was replaced */
 	struct vl_queue queues[VHOST_BLK_QUEUES_MAX];
 	uint8_t *area; /* inflight */
 	size_t area_bytes;
@@ -344,8 +351,10 @@ static void queues_start(struct vl_disk *d, int vid)
 
 static void area_close(struct vl_disk *d)
 {
-	if (d->area)
+	if (d->area) {
+		d->memory_gone |= mem_guard_del(d->area);
 		munmap(d->area, d->area_bytes);
+	}
 	if (d->area_fd >= 0)
 		close(d->area_fd);
 	d->area = NULL;
@@ -366,13 +375,17 @@ static int area_map(struct vl_disk *d, int fd, const struct vl_inflight_msg *i)
 	struct stat st;
 	void *p;
 
-	/* Nobody shrinks it under us, and it is as large as it is said to be. */
+	/* It is as large as it is said to be. */
 	if (i->mmap_size < need || fstat(fd, &st) < 0 || st.st_size < 0 ||
 		offset > (uint64_t)st.st_size || need > (uint64_t)st.st_size - offset)
 		return -EINVAL;
 	p = mmap(NULL, need, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
 	if (p == MAP_FAILED)
 		return -errno;
+	if (mem_guard_add(p, RTE_ALIGN_MUL_CEIL(need, (size_t)sysconf(_SC_PAGESIZE))) < 0) {
+		munmap(p, need);
+		return -ENOSPC;
+	}
 	area_close(d);
 	d->area = p;
 	d->area_bytes = need;
@@ -437,7 +450,15 @@ static enum rte_vhost_msg_result get_config(struct vl_disk *d, struct vl_msg *m)
 	return RTE_VHOST_MSG_RESULT_REPLY;
 }
 
-/* A region that is larger than its file would kill whoever touches its end. */
+/* From here on the library may unmap it; nobody of us touches it. */
+static void memory_let_go(struct vl_disk *d)
+{
+	while (d->nguarded)
+		d->memory_gone |= mem_guard_del(d->guarded[--d->nguarded]);
+	d->mem.n = 0;
+}
+
+/* A region that is larger than its file is gone before it is used. */
 static bool memory_is_there(const struct vl_disk *d, const struct vl_msg *m)
 {
 	uint32_t n = m->u.memory.nregions;
@@ -511,9 +532,11 @@ static enum rte_vhost_msg_result judge(struct vl_disk *d, int vid, struct vl_msg
 			return RTE_VHOST_MSG_RESULT_ERR;
 		}
 		queues_stop(d, vid, false);
+		memory_let_go(d);
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	case VL_RESET_OWNER:
 		queues_stop(d, vid, true);
+		memory_let_go(d);
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	case VL_SET_VRING_NUM:
 	case VL_SET_VRING_ADDR:
@@ -533,8 +556,10 @@ static enum rte_vhost_msg_result before(int vid, void *msg)
 {
 	struct vl_disk *d = of_vid(vid);
 	struct vl_msg *m = msg;
-	enum rte_vhost_msg_result r = d ? judge(d, vid, m) : RTE_VHOST_MSG_RESULT_ERR;
+	enum rte_vhost_msg_result r;
 
+	mem_guard_thread_begin(); /* the library looks into memory that it has just mapped */
+	r = d ? judge(d, vid, m) : RTE_VHOST_MSG_RESULT_ERR;
 	/* The library does not close what comes with a message that somebody else refuses. */
 	for (int i = 0; r == RTE_VHOST_MSG_RESULT_ERR && i < m->nfds && i < (int)VB_REGIONS_MAX;
 		i++)
@@ -545,13 +570,28 @@ static enum rte_vhost_msg_result before(int vid, void *msg)
 
 /* ---- and after ------------------------------------------------------------------------------------------------------------------------- */
 
+/* Whole mappings, as the library has made them. */
+static int memory_guard(struct vl_disk *d, const struct rte_vhost_memory *mem)
+{
+	for (uint32_t i = 0; i < mem->nregions && i < VB_REGIONS_MAX; i++) {
+		int rc = mem_guard_add(mem->regions[i].mmap_addr, mem->regions[i].mmap_size);
+
+		if (rc < 0)
+			return rc;
+		d->guarded[d->nguarded++] = mem->regions[i].mmap_addr;
+	}
+	return d->memory_gone || mem_guard_is_broken(d->area) ? -EFAULT : 0;
+}
+
 static int take_memory(struct vl_disk *d, int vid)
 {
 	struct vl_tell t = {.d = d};
 	struct rte_vhost_memory *mem;
+	int rc;
 
 	if (rte_vhost_get_mem_table(vid, &mem) < 0)
 		return -EINVAL;
+	rc = memory_guard(d, mem);
 	d->mem.n = RTE_MIN(mem->nregions, VB_REGIONS_MAX);
 	for (uint32_t i = 0; i < d->mem.n; i++)
 		d->mem.r[i] = (struct vb_region){.gpa = mem->regions[i].guest_phys_addr,
@@ -559,7 +599,11 @@ static int take_memory(struct vl_disk *d, int vid)
 			.host = (uint8_t *)(uintptr_t)mem->regions[i].host_user_addr,
 			.user = mem->regions[i].guest_user_addr};
 	free(mem);
-	return tell(&t, tell_memory);
+	if (rc == 0)
+		rc = tell(&t, tell_memory);
+	if (rc < 0)
+		memory_let_go(d);
+	return rc;
 }
 
 static enum rte_vhost_msg_result after(int vid, void *msg)
@@ -570,16 +614,15 @@ static enum rte_vhost_msg_result after(int vid, void *msg)
 
 	if (!d)
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	d->memory_gone |= mem_guard_thread_end();
 	switch (m->request) {
 	case VL_SET_FEATURES:
 		rte_vhost_get_negotiated_features(vid, &d->features);
 		tell(&t, tell_features);
 		break;
 	case VL_SET_MEM_TABLE:
-		if (take_memory(d, vid) < 0) {
-			d->mem.n = 0;
+		if (take_memory(d, vid) < 0)
 			return RTE_VHOST_MSG_RESULT_ERR;
-		}
 		queues_start(d, vid);
 		break;
 	case VL_SET_VRING_NUM:
@@ -617,6 +660,7 @@ static int new_connection(int vid)
 		return -1;
 	memset(d->queues, 0, sizeof(d->queues));
 	d->mem.n = 0;
+	d->memory_gone = false;
 	d->features = 0;
 	map_vid(vid, d);
 	pthread_mutex_lock(&d->lock);
@@ -635,6 +679,7 @@ static void destroy_connection(int vid)
 		return;
 	queues_stop(d, vid, true);
 	tell(&t, tell_disconnected);
+	memory_let_go(d);
 	area_close(d);
 	map_vid(vid, NULL);
 	pthread_mutex_lock(&d->lock);
