@@ -10,6 +10,8 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 
 /* Sets the component's name (a literal that stays valid) and the most talkative level shown. */
 void log_init(const char *component, enum log_level max);
+/* Lines of the calling thread say "component/name" from now on (a string that stays valid). */
+void log_thread(const char *name);
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -108,10 +108,18 @@ static void member_close(struct member *m)
 		shard_run_once(m->sh); /* what was posted before it stopped */
 		card_close(m->card);
 	}
-	if (m->sh)
-		shard_close(m->sh);
 	if (m->s->cfg.thread_end_fn)
 		m->s->cfg.thread_end_fn();
+}
+
+/* Whoever stopped it or posted to it may not be quite done with its loop: that goes when nobody can be. */
+static void member_join(struct member *m)
+{
+	pthread_join(m->thread, NULL);
+	if (m->sh)
+		shard_close(m->sh);
+	m->sh = NULL;
+	m->card = NULL;
 }
 
 static void *member_main(void *arg)
@@ -119,6 +127,9 @@ static void *member_main(void *arg)
 	struct member *m = arg;
 	bool up;
 
+	snprintf(m->name, sizeof(m->name), "shard%u", m->index);
+	pthread_setname_np(pthread_self(), m->name);
+	log_thread(m->name);
 	clock_gettime(CLOCK_MONOTONIC, &m->since);
 	m->rc = member_open(m);
 	up = m->rc == 0;
@@ -138,18 +149,13 @@ static void *member_main(void *arg)
 static int thread_create(struct member *m)
 {
 	sigset_t all, was;
-	char name[16];
 	int rc;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &was);
 	rc = pthread_create(&m->thread, NULL, member_main, m);
 	pthread_sigmask(SIG_SETMASK, &was, NULL);
-	if (rc)
-		return -rc;
-	snprintf(name, sizeof(name), "shard%u", m->index);
-	pthread_setname_np(m->thread, name);
-	return 0;
+	return -rc;
 }
 
 static int member_start(struct member *m, struct err *e)
@@ -167,8 +173,7 @@ static int member_start(struct member *m, struct err *e)
 		rc = m->rc;
 		if (rc < 0) {
 			*e = m->e;
-			pthread_join(m->thread, NULL);
-			m->card = NULL;
+			member_join(m);
 		}
 	}
 	sem_destroy(&m->up);
@@ -207,31 +212,6 @@ static void wait_sem(sem_t *sem)
 		;
 }
 
-int shards_run(
-	struct shards *s, unsigned int shard, int (*fn)(struct card *c, void *arg), void *arg)
-{
-	sem_t done;
-	struct job j = {.card = s->members[shard].card, .fn = fn, .arg = arg, .done = &done};
-	int rc;
-
-	sem_init(&done, 0, 0);
-	rc = shard_post(s->members[shard].sh, job_run, &j);
-	if (rc == 0)
-		wait_sem(&done);
-	sem_destroy(&done);
-	return rc < 0 ? rc : j.rc;
-}
-
-/* Once it is posted its rc is that of whoever runs it. */
-static bool job_post(struct shard *sh, struct job *j)
-{
-	int rc = shard_post(sh, job_run, j);
-
-	if (rc < 0)
-		j->rc = rc;
-	return rc == 0;
-}
-
 struct jobs {
 	struct job j[SHARDS_MAX];
 	unsigned int n;
@@ -255,13 +235,24 @@ static int first_error(const struct jobs *js)
 	return 0;
 }
 
+/* Once it is posted, its fields are the shard's until it has ended. */
+static bool job_post(struct shards *s, unsigned int i, struct job *j)
+{
+	int rc = shard_post(s->members[i].sh, job_run, j);
+
+	if (rc == 0)
+		return true;
+	j->rc = rc;
+	atomic_store(&j->ended, true);
+	return false;
+}
+
 /* On shard 0's thread: its own is done here, and its loop goes on until the others have ended. */
 static void run_here(struct shards *s, struct jobs *js)
 {
 	for (unsigned int i = 1; i < js->n; i++) {
 		js->j[i].wake = s->members[0].sh;
-		if (!job_post(s->members[i].sh, &js->j[i]))
-			atomic_store(&js->j[i].ended, true);
+		job_post(s, i, &js->j[i]);
 	}
 	js->j[0].rc = js->j[0].fn(js->j[0].card, js->j[0].arg);
 	if (js->n > 1)
@@ -276,11 +267,24 @@ static void run_from_outside(struct shards *s, struct jobs *js)
 	sem_init(&done, 0, 0);
 	for (unsigned int i = 0; i < js->n; i++) {
 		js->j[i].done = &done;
-		posted += job_post(s->members[i].sh, &js->j[i]);
+		posted += job_post(s, i, &js->j[i]);
 	}
 	while (posted--)
 		wait_sem(&done);
 	sem_destroy(&done);
+}
+
+int shards_run(
+	struct shards *s, unsigned int shard, int (*fn)(struct card *c, void *arg), void *arg)
+{
+	sem_t done;
+	struct job j = {.card = s->members[shard].card, .fn = fn, .arg = arg, .done = &done};
+
+	sem_init(&done, 0, 0);
+	if (job_post(s, shard, &j))
+		wait_sem(&done);
+	sem_destroy(&done);
+	return j.rc;
 }
 
 int shards_run_all(struct shards *s, int (*fn)(struct card *c, void *arg), void *const *args)
@@ -553,7 +557,7 @@ void shards_close(struct shards *s)
 		shard_wait(s->members[0].sh, all_ended, s, 0);
 	for (unsigned int i = 1; i < SHARDS_MAX; i++)
 		if (s->members[i].card)
-			pthread_join(s->members[i].thread, NULL);
+			member_join(&s->members[i]);
 	if (s->members[0].card) {
 		shard_run_once(s->members[0].sh); /* what they told it */
 		card_close(s->members[0].card);

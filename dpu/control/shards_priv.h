@@ -16,6 +16,7 @@ _Static_assert(SHARDS_MAX == ASSIGN_SHARDS_MAX, "shards");
 struct member {
 	struct shards *s;
 	unsigned int index;
+	char name[16]; /* of its thread */
 	pthread_t thread;
 	struct shard *sh;
 	struct card *card; /* NULL: it has never been needed */

@@ -17,7 +17,8 @@
  * A command that outlives its timeout is aborted (Abort command); one that does not end within a second timeout
  * costs the connection. A write whose connection was lost may still be executed by the target later.
  *
- * Thread: a controller and everything of it belong to one shard.
+ * Thread: a controller and everything of it belong to one shard; different ones may be opened, used and closed by different threads at once. What is static
+ * is under locks that no command takes: RDMA devices find their shard's protection domain (rdma_mem.c), claims their host's (dev_claim.c).
  * Ownership: nvmf_open() gives, nvmf_close() takes back; not from a callback of the same controller.
  * Errors: 0 or -errno; why a connection was lost is text in nvmf_error().
  *

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Lint: layers, vendor headers, banned calls, header self-containment, format. Prints TAP.
+# Lint: layers, vendor headers, banned calls, header self-containment, documents of formats, format. Prints TAP.
 #   lint.sh [check...]    default: all
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -104,6 +104,13 @@ check_headers() {
 	verdict "every header compiles by itself" "${bad%$'\n'}"
 }
 
+# The tables above the structures of a superblock are those of its document: offset, size and field of every row.
+check_formats() {
+	verdict "dpu/pool/superblock.h and its document have the same fields" "$(diff \
+		<(sed -nE 's/^ \* +([0-9]+) +([0-9]+)  ([a-z0-9_]+) .*/\1 \2 \3/p; s/^ \* +([0-9]+) +([0-9]+)  ([a-z0-9_]+)$/\1 \2 \3/p' dpu/pool/superblock.h) \
+		<(sed -nE 's/^\| ([0-9]+) \| ([0-9]+) \| ([a-z0-9_]+) \|.*/\1 \2 \3/p' hwdocs/formats/superblock.md))"
+}
+
 check_format() {
 	command -v clang-format >/dev/null || {
 		skip "formatted as .clang-format says" "clang-format is not installed"
@@ -113,5 +120,5 @@ check_format() {
 		printf '%s\n' "${sources[@]}" | xargs -n 20 clang-format --dry-run 2>&1 | grep -oE '^[^:]+\.[ch]:' | sort | uniq -c | awk '{print $2, $1, "places"}')"
 }
 
-for c in ${*:-layers vendors banned shape headers format}; do check_"$c"; done
+for c in ${*:-layers vendors banned shape headers formats format}; do check_"$c"; done
 done_testing
