@@ -149,14 +149,60 @@ static int new_is_no_member(
 	return rc;
 }
 
+/* Several at once: each is a round trip to a device that may be on a peer. */
+#define WIPES 32u
+
+struct wiping {
+	struct pool *p;
+	struct flash *f;
+	uint32_t next, nsegments, in_flight, len;
+	bool failed;
+	struct flash_io io[WIPES];
+};
+
+static void wipe_done(struct flash_io *io);
+
+static void wipe_next(struct wiping *w, struct flash_io *io)
+{
+	if (w->failed || w->next == w->nsegments)
+		return;
+	*io = (struct flash_io){.op = FLASH_WRITE_ZEROES,
+		.off = pool_segment_off(w->p, w->next++),
+		.len = w->len,
+		.done_fn = wipe_done,
+		.arg = w};
+	if (flash_submit(w->f, io) < 0)
+		w->failed = true;
+	else
+		w->in_flight++;
+}
+
+static void wipe_done(struct flash_io *io)
+{
+	struct wiping *w = io->arg;
+
+	w->in_flight--;
+	w->failed |= io->status != FLASH_OK;
+	wipe_next(w, io);
+}
+
+static bool wipe_is_over(void *arg)
+{
+	return !((struct wiping *)arg)->in_flight;
+}
+
 /* Headers of log segments it holds from a time when it was a member could be taken for its own. */
 static int old_headers_wipe(struct pool *p, struct flash *f, uint32_t nsegments)
 {
 	uint32_t len = MAX(4096u, flash_info(f)->block_bytes);
-	int rc = 0;
+	struct wiping w = {.p = p, .f = f, .next = 1, .nsegments = nsegments, .len = len};
+	int rc;
 
-	for (uint32_t s = 1; rc == 0 && s < nsegments; s++)
-		rc = flash_rw_sync(f, FLASH_WRITE_ZEROES, pool_segment_off(p, s), NULL, len);
+	for (uint32_t i = 0; i < MIN(WIPES, flash_info(f)->depth) && nsegments > 1; i++)
+		wipe_next(&w, &w.io[i]);
+	rc = shard_wait(p->sh, wipe_is_over, &w, 0);
+	if (rc == 0 && w.failed)
+		rc = -EIO;
 	for (unsigned int slot = 0; rc == 0 && slot < 2; slot++)
 		rc = flash_rw_sync(f, FLASH_WRITE_ZEROES, ckpt_root_off(slot), NULL, len);
 	return rc;
