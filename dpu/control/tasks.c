@@ -145,7 +145,8 @@ int call_task_list(struct card *card, struct call *c)
 
 	uint32_t id = inside(card, req->id);
 
-	if (req->has_id && (!card->mover || !mover_task_find(card->mover, id)))
+	if (req->has_id && !move_is_task(card, id) &&
+		(!card->mover || !mover_task_find(card->mover, id)))
 		return no_such_task(req->id, &c->err);
 	return answer(card, c, !req->has_id, id);
 }

@@ -14,6 +14,8 @@ static int change(struct rig *r, const Parapet__Request *req, struct route_job *
 	call_init(&job->call, req);
 	route_change(r->s, job);
 	r->e = job->call.err;
+	if (job->rc < 0)
+		print_message("%s\n", err_text(&r->e));
 	return job->rc;
 }
 
@@ -95,70 +97,7 @@ static Parapet__TaskState finish(struct rig *r, uint32_t task)
 	return st;
 }
 
-/* ---- what is on the VM's device ------------------------------------------------------------------------------------------ */
-
-struct io {
-	uint32_t vm;
-	uint8_t seed;
-	bool write;
-	struct io_req req;
-	bool done;
-};
-
-static void io_done(struct io_req *req)
-{
-	((struct io *)req->arg)->done = true;
-}
-
-static bool io_is_done(void *arg)
-{
-	return ((struct io *)arg)->done;
-}
-
-static int do_io(struct card *c, void *arg)
-{
-	struct io *io = arg;
-	struct volume *vol = device_find(c, io->vm, "/dev/ecpool0");
-	static __thread uint8_t buf[256 << 10];
-	struct iovec iov = {buf, sizeof(buf)};
-
-	if (!vol)
-		return -ENOENT;
-	memset(buf, io->write ? io->seed : 0xee, sizeof(buf));
-	io->req = (struct io_req){.op = io->write ? IO_WRITE : IO_READ,
-		.vm = io->vm,
-		.off_bytes = 1 << 20,
-		.len_bytes = sizeof(buf),
-		.iov = &iov,
-		.niov = 1,
-		.stable = true,
-		.outcome = IO_PROTECT,
-		.done_fn = io_done,
-		.arg = io};
-	if (volume_submit(vol, &io->req) < 0 || shard_wait(card_shard(c), io_is_done, io, 0) < 0 ||
-		io->req.status != IO_OK)
-		return -EIO;
-	for (size_t i = 0; !io->write && i < sizeof(buf); i++)
-		if (buf[i] != io->seed)
-			return -EBADMSG;
-	return 0;
-}
-
-static void write_device(struct rig *r, uint32_t vm, uint8_t seed)
-{
-	struct io io = {.vm = vm, .seed = seed, .write = true};
-
-	assert_int_equal(shards_run(r->s, shards_of_vm(r->s, vm), do_io, &io), 0);
-}
-
-static void expect_device(struct rig *r, uint32_t vm, uint8_t seed)
-{
-	unsigned int here = shards_of_vm(r->s, vm);
-	struct io io = {.vm = vm, .seed = seed};
-
-	assert_int_equal(shards_run(r->s, here, do_io, &io), 0);
-	assert_int_equal(shards_run(r->s, !here, do_io, &io), -ENOENT);
-}
+/* ---- what VMs have ------------------------------------------------------------------------------------------------------ */
 
 static void expect_vms(struct rig *r, size_t on_0, size_t on_1)
 {
@@ -182,12 +121,12 @@ static void a_vm_moves_to_the_other_shard_and_back_and_stays_there(void **state)
 
 	all_up(r);
 	from = shards_of_vm(r->s, 1);
-	write_device(r, 1, 42);
+	vms_write(r);
 	assert_int_equal(move(r, 1, !from, &task), 0);
 	assert_true(task != 0);
 	assert_int_equal(finish(r, task), PARAPET__TASK_STATE__TASK_STATE_DONE);
 	assert_int_equal(shards_of_vm(r->s, 1), !from);
-	expect_device(r, 1, 42);
+	vms_check_data(r);
 	expect_vms(r, from ? 3 : 1, from ? 1 : 3);
 	/* It is there: nothing to do. */
 	assert_int_equal(move(r, 1, !from, &task), 0);
@@ -195,11 +134,10 @@ static void a_vm_moves_to_the_other_shard_and_back_and_stays_there(void **state)
 	rig_stop(r);
 	rig_start(r);
 	assert_int_equal(shards_of_vm(r->s, 1), !from);
-	expect_device(r, 1, 42);
-	write_device(r, 1, 43);
+	vms_check_data(r);
 	assert_int_equal(move(r, 1, from, &task), 0);
 	assert_int_equal(finish(r, task), PARAPET__TASK_STATE__TASK_STATE_DONE);
-	expect_device(r, 1, 43);
+	vms_check_data(r);
 	expect_vms(r, 2, 2);
 }
 
@@ -208,12 +146,20 @@ static void what_cannot_move_is_refused_with_the_reason(void **state)
 	struct rig *r = *state;
 	uint32_t task;
 
-	assert_int_equal(move(r, 1, 1, &task), -ENODEV); /* no pool */
+	assert_int_equal(move(r, 1, 1, &task), -EINVAL); /* without a pool there is one shard */
 	all_up(r);
 	assert_int_equal(move(r, 1, 2, &task), -EINVAL);
 	assert_non_null(strstr(r->e.reason, "there are 2"));
 	assert_int_equal(move(r, 99, 1, &task), -ENOENT);
 	expect_vms(r, 2, 2);
+}
+
+/* So slow that it does not end by itself. */
+static int slow_down(struct card *c, void *arg)
+{
+	struct mover_limits slow = {.share_percent = 1, .ceiling_bytes_per_s = 32 << 10};
+
+	return mover_set_limits(c->mover, &slow, NULL);
 }
 
 static void a_move_on_its_way_can_be_paused_and_cancelled(void **state)
@@ -226,7 +172,8 @@ static void a_move_on_its_way_can_be_paused_and_cancelled(void **state)
 
 	all_up(r);
 	from = shards_of_vm(r->s, 1);
-	write_device(r, 1, 7);
+	vms_write(r);
+	assert_int_equal(shards_run_all(r->s, slow_down, NULL), 0);
 	assert_int_equal(move(r, 1, !from, &task), 0);
 	assert_int_equal(control(r, task, PARAPET__TASK_ACTION__TASK_ACTION_PAUSE), 0);
 	assert_int_equal(move(r, 1, !from, &other), -EBUSY);
@@ -241,7 +188,7 @@ static void a_move_on_its_way_can_be_paused_and_cancelled(void **state)
 	assert_int_equal(control(r, task, PARAPET__TASK_ACTION__TASK_ACTION_CANCEL), 0);
 	assert_int_equal(finish(r, task), PARAPET__TASK_STATE__TASK_STATE_CANCELLED);
 	assert_int_equal(shards_of_vm(r->s, 1), from);
-	expect_device(r, 1, 7);
+	vms_check_data(r);
 	expect_vms(r, 2, 2);
 }
 
@@ -253,7 +200,7 @@ static void a_move_that_a_stop_interrupts_is_undone_at_the_next_start(void **sta
 
 	all_up(r);
 	from = shards_of_vm(r->s, 1);
-	write_device(r, 1, 9);
+	vms_write(r);
 	assert_int_equal(move(r, 1, !from, &task), 0);
 	/* No upkeep: it waits for somebody to stop the VM. */
 	while (!card_move_wants_stop(shards_card(r->s, from)))
@@ -261,14 +208,12 @@ static void a_move_that_a_stop_interrupts_is_undone_at_the_next_start(void **sta
 	rig_stop(r);
 	rig_start(r);
 	assert_int_equal(shards_of_vm(r->s, 1), from);
-	expect_device(r, 1, 9);
+	vms_check_data(r);
 	expect_vms(r, 2, 2);
 	assert_int_equal(move(r, 1, !from, &task), 0);
 	assert_int_equal(finish(r, task), PARAPET__TASK_STATE__TASK_STATE_DONE);
-	expect_device(r, 1, 9);
+	vms_check_data(r);
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

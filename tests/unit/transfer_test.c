@@ -4,7 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "dpu/volume/store_priv.h"
 
@@ -412,7 +412,7 @@ static void *other_shard(void *arg)
 {
 	while (!closed)
 		if (!shard_run_once(tb.side[1].sh))
-			usleep(100);
+			nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 	return NULL;
 }
 
