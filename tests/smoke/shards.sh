@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # A card of two shards: VMs spread over them, a flash that fails and returns is one flash, a push is on both or on none,
-# killed under load and opened again by a card that was not told how many there are.
+# VMs moved between them while they write, killed under load and opened again by a card that was not told how many there are.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/smoke/system.sh
 dpu_args="--shards 2"
@@ -127,6 +127,37 @@ done
 node_connected
 is "$(j '.items[0].card | "\(.shards) \(.state)"' pool show)" "2 online" "opened again there are two"
 is "$(j '[.items[].shard] | sort | join(" ")' vm show)" "0 0 1 1" "and the VMs are where they were"
+
+# VMs move to the other shard while they are written: one and back, one into a SIGKILL
+n=$first
+to=$((1 - $(shard_of "$n")))
+run "$n"
+sleep 1
+for shard in $to $((1 - to)); do
+	id=$(j '.tasks[0].id' shard move "web$n" "$shard")
+	is "$(j ".tasks[] | select(.id == $id) | .reason" task show)" move "web$n moves to shard $shard: a task"
+	p task watch "$id" >/dev/null
+	ok $? "which ends well"
+	is "$(shard_of "$n")" "$shard" "it is there"
+done
+is "$(rc_of shard move "web$n" 7)" 4 "a shard that there is not is refused"
+wait "${runs[$n]}"
+ok $? "web$n was written and verified meanwhile"
+t "its connection broke and came back each time" test "$(jq .reconnects "$dir/run$n.json")" -ge 2
+from=$(shard_of "$n")
+p task limits --ceiling 1MB/s >/dev/null
+run "$n"
+sleep 1
+p shard move "web$n" $((1 - from)) >/dev/null
+sleep 1
+kill_dpu 9
+start_dpu
+node_connected
+wait "${runs[$n]}"
+ok $? "web$n is written and verified over a SIGKILL in the middle of its move"
+is "$(shard_of "$n")" "$from" "and is where it was"
+is "$(j '[.shards[] | .devices] | join(" ")' shard show)" "2 2" "with its device, once"
+p task limits --ceiling none >/dev/null
 
 # the checker looks at every slice
 all "is written once more" write --bs 64k --seed 9 --flush

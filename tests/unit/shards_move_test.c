@@ -90,9 +90,9 @@ static Parapet__TaskState finish(struct rig *r, uint32_t task)
 	Parapet__TaskState st;
 
 	while (!has_ended(st = state_of(r, task))) {
+		vms_write(r); /* meanwhile, wherever they are */
 		if (route_wants_upkeep(r->s))
 			route_upkeep(r->s);
-		nap_ms(2);
 	}
 	return st;
 }

@@ -6,8 +6,6 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "dpu/volume/store_priv.h"
-
 enum { BLOCKS = 1024, SPAN = 1024 };
 
 static const struct transfer_cfg usual = {.small_bytes = 1 << 20};

@@ -23,6 +23,7 @@
 #include "dpu/mover/mover.h"
 #include "dpu/mover/transfer.h"
 #include "dpu/volume/move.h"
+#include "dpu/volume/store_priv.h"
 #include "dpu/volume/track.h"
 
 enum { TB_DEVS = 6, TB_SECTOR = 512, TB_BLOCK = 4096, TB_VM = 7, TB_VOLS = 3, TB_REQS = 8 };
@@ -58,7 +59,7 @@ struct tb_req {
 
 static struct tb {
 	struct tb_side side[2];
-	bool volatile_cache, monotonic, small;
+	bool volatile_cache, small;
 	/* the VM */
 	unsigned int where; /* durable */
 	bool running, broken; /* broken: its requests may fail: the machine is dying */
@@ -130,11 +131,7 @@ static inline void tb_open_sides(unsigned int mib0, unsigned int mib1)
 	for (unsigned int i = 0; i < 2; i++) {
 		struct pool_cfg pc = {
 			.name = "p", .segment_bytes = POOL_SEGMENT_MIN, .scheme = {3, 2}};
-		struct shard_cfg sc = {
-			.clock = tb.monotonic ? SHARD_CLOCK_MONOTONIC : SHARD_CLOCK_VIRTUAL,
-			.mode = SHARD_ADAPTIVE,
-			.seed = 7 + i,
-			.id = i};
+		struct shard_cfg sc = {.clock = SHARD_CLOCK_VIRTUAL, .seed = 7 + i, .id = i};
 		struct pool_member mem[TB_DEVS] = {0};
 		struct pool *p;
 
@@ -546,6 +543,18 @@ static inline void tb_compare_kinds(void)
 	}
 }
 
+/* Nothing of the copies is in a cache any more. */
+static inline void tb_expect_flushed(void)
+{
+	for (unsigned int i = 0; i < tb.nvols; i++) {
+		const struct volume *v = volume_find(tb.side[!tb.where].store, tb.vols[i].name);
+
+		for (unsigned int d = 0; d < TB_DEVS; d++)
+			assert_int_equal(v->dev_flushed[d], v->dev_gen[d]);
+		assert_int_equal(v->log_flushed, v->log_gen);
+	}
+}
+
 static inline void tb_switch(void *arg)
 {
 	tb.switches++;
@@ -554,12 +563,12 @@ static inline void tb_switch(void *arg)
 		transfer_not_switched(tb.t, "the assignment could not be written");
 		return;
 	}
-	if (!tb.monotonic)
-		tb_compare_kinds();
+	tb_compare_kinds();
+	if (tb.volatile_cache)
+		tb_expect_flushed();
 	tb.where = !tb.where;
 	transfer_switched(tb.t);
-	if (tb.monotonic)
-		return; /* the other thread's */
+
 	tb_attach();
 	tb.running = true;
 }
@@ -634,8 +643,6 @@ static inline unsigned int tb_shard_of(void *arg, uint32_t vm)
 	assert_int_equal(vm, TB_VM);
 	return tb.where;
 }
-
-static inline unsigned int tb_notes(unsigned int side);
 
 static inline int tb_count_note(void *arg, const char *key, const void *body, uint8_t len)
 {
