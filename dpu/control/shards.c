@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The threads of a card: how they start and end, and how others have something done on them. */
+#include "dpu/control/shard_move.h"
 #include "dpu/control/shards_priv.h"
 
 #include "common/base/log.h"
@@ -57,7 +58,8 @@ static void flash_failed(void *arg, unsigned int index, const char *name, enum p
 	pthread_mutex_unlock(&s->lock);
 }
 
-static const struct card_peers_ops peers = {.owns_vm = assign_owns, .flash_failed = flash_failed};
+static const struct card_peers_ops peers = {
+	.owns_vm = assign_owns, .shard_of_vm = assign_of_vm, .flash_failed = flash_failed};
 
 /* ---- a thread ------------------------------------------------------------------------------------------------------- */
 
@@ -546,6 +548,9 @@ void shards_close(struct shards *s)
 {
 	if (!s)
 		return;
+	/* Those on their way need both ends. */
+	if (s->members[0].card)
+		shards_run_all(s, move_leave, NULL);
 	pthread_mutex_lock(&s->lock);
 	s->closing = true;
 	pthread_mutex_unlock(&s->lock);

@@ -151,7 +151,9 @@ static bool half_up(struct half *h)
 
 	if (fails(h, "shard",
 		    shard_open(
-			    &(struct shard_cfg){.mode = SHARD_ADAPTIVE, .seed = h->slice}, &h->sh)))
+			    &(struct shard_cfg){
+				    .mode = SHARD_ADAPTIVE, .id = h->slice, .seed = 7 + h->slice},
+			    &h->sh)))
 		return true;
 	if (fails(h, "pool", pool_up(h->sh, &o, h->fresh, &c.pool, &e)) ||
 		fails(h, "store", store_open(&c, &h->store, &e))) {
