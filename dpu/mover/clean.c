@@ -43,6 +43,8 @@ struct clean {
 	uint64_t recent[RECENT];
 	unsigned int nrecent, recent_at;
 	bool moved; /* anything, since recent[] was emptied */
+	bool yields; /* the victim, blocks to move */
+	unsigned int barren; /* victims in a row that yielded none: where no header can be read */
 	struct candidate *candidates;
 	uint32_t ncandidates, next;
 	struct slot *slot;
@@ -166,6 +168,11 @@ static void listed(struct group_list *l, enum io_status status)
 	t->in_flight--;
 	c->listing = false;
 	c->in_group = l->more;
+	c->yields |= c->ncandidates > 0;
+	if (l->more)
+		return;
+	c->barren = c->yields ? 0 : c->barren + 1;
+	c->yields = false;
 }
 
 static bool is_recent(const struct clean *c, uint64_t group)
@@ -188,7 +195,7 @@ static bool choose(struct mtask *t)
 {
 	struct log_victim v[VICTIMS];
 	struct clean *c = t->priv;
-	unsigned int n = stripelog_victims(t->m->log, v, VICTIMS);
+	unsigned int n = c->barren < RECENT ? stripelog_victims(t->m->log, v, VICTIMS) : 0;
 
 	for (unsigned int i = 0; i < n; i++) {
 		/* A degraded one that is full is rebuild's. */
@@ -225,6 +232,7 @@ static enum work no_victim(struct mtask *t)
 
 	if (t->in_flight)
 		return WORK_WAIT;
+	c->barren = 0;
 	if (c->nrecent && c->moved) {
 		c->nrecent = 0;
 		c->moved = false;

@@ -133,12 +133,38 @@ static void its_end_does_not_wait_for_devices_that_are_away(void **state)
 	sb_close();
 }
 
+/* More groups than the cleaner remembers, and no header of any can be read: it has to rest between two looks at them. */
+static void cleaning_where_nothing_can_be_read_does_not_go_round_and_round(void **state)
+{
+	struct mover_job job = {.reason = MOVER_CLEAN, .dev = POOL_DEV_NONE};
+	struct log_space sp;
+	struct err e = {0};
+
+	bed_open(&(struct sb_cfg){.ndevs = 3, .k = 1, .m = 1, .dev_mib = 64});
+	sb_volume("a", 2048, VOLUME_FRAGMENTS, 0);
+	for (unsigned int i = 0; i < 30; i++) {
+		assert_int_equal(sb_write(0, IO_PROTECT, 64 + i * 8, 8), IO_OK);
+		for (unsigned int garbage = 0; garbage < 8; garbage++)
+			assert_int_equal(sb_write(0, IO_PROTECT, 0, 32), IO_OK);
+	}
+	stripelog_space(store_log(sb.store), &sp);
+	assert_true(sp.groups > 20);
+	for (unsigned int d = 0; d < 3; d++)
+		lose(d);
+	assert_int_equal(mover_start(m, &job, NULL, &e), 0);
+	/* Virtual time goes on only where there is nothing to do. */
+	assert_int_equal(shard_wait(sb.sh, never, NULL, NS_PER_S), -ETIMEDOUT);
+	mover_close(m);
+	sb_close();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_evacuation_gives_way_where_new_data_would_lack_redundancy),
 		cmocka_unit_test(an_evacuation_that_would_leave_too_few_is_refused),
 		cmocka_unit_test(its_end_does_not_wait_for_devices_that_are_away),
+		cmocka_unit_test(cleaning_where_nothing_can_be_read_does_not_go_round_and_round),
 	};
 
 	return cmocka_run_group_tests_name("mover_leave", tests, NULL, NULL);
