@@ -542,6 +542,8 @@ static void listener_stop(struct stream_listener *l)
 	if (kl->watch.added)
 		fd_watch_del(l->sh, &kl->watch);
 	timer_disarm(l->sh, &kl->retry);
+	/* The address is free at once, whoever holds the socket past its close(): librte_vhost's thread polls numbers that it has closed, and that are ours since. */
+	(void)shutdown(kl->fd, SHUT_RDWR);
 	close(kl->fd);
 	kl->fd = -1;
 }

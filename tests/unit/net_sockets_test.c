@@ -426,6 +426,37 @@ static void a_listener_may_go_before_its_streams(void **state)
 	until_bytes(f, &f->server, 1);
 }
 
+/* The listener's own descriptor, which nothing hands out. */
+static int listening_fd(uint16_t port)
+{
+	for (int fd = 3; fd < 1024; fd++) {
+		struct sockaddr_in in = {0};
+		socklen_t len = sizeof(in), size = sizeof(int);
+		int listening = 0;
+
+		if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 &&
+			listening && getsockname(fd, (struct sockaddr *)&in, &len) == 0 &&
+			in.sin_port == htons(port))
+			return fd;
+	}
+	return -1;
+}
+
+static void an_address_is_free_at_once_whoever_still_holds_the_socket(void **state)
+{
+	struct fixture *f = *state;
+	struct sockets_cfg cfg = to_listener(f);
+	int held = dup(listening_fd(cfg.port));
+
+	assert_true(held >= 0);
+	stream_listener_close(f->l);
+	f->l = NULL;
+	assert_int_equal(sockets_listen(f->sh, &cfg, &f->l, NULL), 0);
+	assert_int_equal(stream_listener_start(f->l, accepted, f), 0);
+	connect_both(f);
+	close(held);
+}
+
 static bool is_accepted(void *arg)
 {
 	return ((struct fixture *)arg)->naccepted;
@@ -510,6 +541,7 @@ int main(void)
 		T(connections_beyond_the_cap_are_refused_and_counted),
 		T(a_refusing_owner_resets_the_peer),
 		T(a_listener_may_go_before_its_streams),
+		T(an_address_is_free_at_once_whoever_still_holds_the_socket),
 		T(running_out_of_descriptors_only_delays_a_connection),
 		T(a_failed_connect_is_told_as_closed),
 		T(wrong_addresses_are_refused_with_a_reason),

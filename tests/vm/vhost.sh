@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The card as a VM's disks: Debian's virtio-blk in a QEMU guest on the card's vhost-user-blk sockets, one disk protected with a split ring, one
-# plain with a packed one, and NVMe/TCP to the same card beside them. Partitions, ext4, trim, growing, memory and a disk that come and go, a reboot; the card is killed again and
-# again under writes; then another VM process with the rings the other way round, which is killed, too.
+# plain with a packed one, and NVMe/TCP to the same card beside them. Partitions, ext4, trim, growing, memory and a disk that come and go, a reboot; under writes the VM moves to the
+# card's other shard and back, and the card is killed again and again, once in the middle of a move; then another VM process with the rings the other way round, which is killed, too.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/tap.sh
@@ -12,8 +12,8 @@ own_network "$0" "$@"
 . tests/smoke/system.sh
 begin=$SECONDS
 KILLS_MIN=5 KILLS_MAX=12
-dpu_args='-- --no-pci'
-start_system 8 256M 4+2
+dpu_args='--shards 2 -- --no-pci'
+start_system 8 512M 4+2 # a shard has half of each
 mkdir "$dir/vh" || bail "$dir/vh"
 vm_add web1 1 --vhost "$dir/vh" --data-flash f0 --mode flag
 {
@@ -34,6 +34,9 @@ count() { stat_of "vm web1" "vhost.$1"; }
 did() { [ "$(count "$1")" -gt 0 ]; }
 at_least() { [ "$(count "$1")" -ge "$2" ]; } # COUNTER N
 
+shard_of() { j '.items[0].shard' vm show; }
+all_connected() { [ "$(count connected)" = 2 ]; }
+
 guest_begin vhost
 guest_bin /usr/sbin/nvme /usr/sbin/mke2fs /usr/sbin/e2fsck /usr/sbin/resize2fs /usr/sbin/fstrim /usr/sbin/blkdiscard /usr/bin/dd
 guest_mods virtio_pci virtio_console virtio_net virtio_blk nvme-tcp ext4 crc32c_generic
@@ -45,7 +48,7 @@ net=(-netdev user,id=n0 -device "virtio-net-pci,netdev=n0,romfile=")
 GUEST_MEM=640M,slots=1,maxmem=2G
 second="num-queues=1,packed=on,bus=hot"
 guest_vhost "$dir/vh/web1.1.sock,num-queues=2" "$dir/vh/web1.2.sock,$second"
-GUEST_APPEND="$words arings=split brings=packed memhp_default_state=online" guest_start 200 -device pcie-root-port,id=hot,chassis=1,slot=1 "${net[@]}" "${GUEST_VHOST[@]}" -action reboot=reset
+GUEST_APPEND="$words arings=split brings=packed memhp_default_state=online" guest_start 300 -device pcie-root-port,id=hot,chassis=1,slot=1 "${net[@]}" "${GUEST_VHOST[@]}" -action reboot=reset
 if guest_wait_said grow 100; then
 	p device grow web1 /dev/normal0 64M >/dev/null
 	ok $? "a disk grows while the VM has it mounted"
@@ -70,7 +73,33 @@ if guest_wait_said ready 150; then
 		t "the card has had requests of this kind: $c" did $c
 	done
 	is "$(count failed_requests) $(count unsupported_requests) $(count broken_rings)" "0 0 0" "none failed, no ring was broken"
-	kills=0 resumed=0
+	# Down on one shard, up on the other: QEMU finds new sockets in the place of the old, and its rings and inflight areas as the first shard left them.
+	home=$(shard_of)
+	for to in $((1 - home)) "$home"; do
+		tp_wait 3 at_least in_flight 3
+		task=$(j '.tasks[0].id' shard move web1 "$to")
+		p task watch "$task" >/dev/null
+		ok $? "the VM moves to shard $to while it writes"
+		is "$(shard_of)" "$to" "it is there"
+		t "both its disks are connected again" tp_wait 15 all_connected
+		t "and it writes there" tp_wait 30 at_least writes 100
+		is "$(count resumed_requests)" 0 "nothing was left over: each request ended where it began"
+		is "$(count failed_requests) $(count unsupported_requests) $(count broken_rings)" "0 0 0" "none failed, no ring was broken"
+		j "select(.kind == \"task-done\") | .text" events | tail -n 1 | sed 's/^/# /'
+	done
+	guest_tell moved
+	guest_wait_said looked 60
+	ok $? "the guest has looked at its disks"
+	p task limits --ceiling 1MB/s >/dev/null
+	task=$(j '.tasks[0].id' shard move web1 $((1 - home)))
+	moves() { [ "$(j ".tasks[] | select(.id == $task) | (.state == \"running\" or .state == \"waiting\") and .bytes > 0" task show)" = true ]; }
+	t "a move is in its middle" tp_wait 20 moves
+	kill_dpu KILL
+	start_dpu
+	t "when the card is killed and starts again: the VM writes" tp_wait 30 at_least writes 40
+	is "$(shard_of) $(j '[.shards[].devices] | add' shard show)" "$home 3" "where it was, and its devices are there once"
+	p task limits --ceiling none >/dev/null
+	kills=0 resumed=$(count resumed_requests)
 	while [ $kills -lt $KILLS_MIN ] || { [ "$resumed" = 0 ] && [ $kills -lt $KILLS_MAX ]; }; do
 		tp_wait 3 at_least in_flight 3
 		kill_dpu KILL
@@ -89,7 +118,9 @@ else
 fi
 guest_wait
 
-# ---- another process, other rings ---------------------------------------------------------------------------------------
+# ---- another process, other rings, on the other shard -----------------------------------------------------------------------
+p task watch "$(j '.tasks[0].id' shard move web1 $((1 - home)))" >/dev/null
+is "$? $(shard_of)" "0 $((1 - home))" "the VM moves while it is off"
 GUEST_MEM=640M
 guest_vhost "$dir/vh/web1.1.sock,num-queues=1,packed=on,queue-size=256" "$dir/vh/web1.2.sock,num-queues=3"
 GUEST_APPEND="$words arings=packed brings=split" guest_start 100 "${net[@]}" "${GUEST_VHOST[@]}"
