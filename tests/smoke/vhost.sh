@@ -128,7 +128,7 @@ killed() { # OPTIONS...: one kill under load; adds to $resumed what was taken up
 for how in "" "--packed" "--packed --indirect"; do
 	# On a busy machine a kill may fall between two batches: then once more.
 	resumed=0 rc=0
-	for _ in 1 2 3 4 5 6; do
+	for _ in $(seq 20); do
 		# shellcheck disable=SC2086
 		killed $how
 		rc=$?
