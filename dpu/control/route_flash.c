@@ -216,36 +216,6 @@ static uint32_t having(struct shards *s, struct route_job *job, const char *name
 	return has;
 }
 
-int route_flash_remove(struct shards *s, struct route_job *job)
-{
-	const char *name = job->call.req->flash_remove->name;
-	uint32_t has = having(s, job, name), done = 0;
-	struct member_was was;
-
-	if (!has)
-		return route_part_alone(s, job, 0, call_flash_remove); /* it says so */
-	for (unsigned int i = 0; i < job->nparts; i++) {
-		int rc;
-
-		if (!(has >> i & 1))
-			continue; /* answered */
-		member_keep(&job->parts[i], name, &was);
-		rc = route_part_run(s, job, i, call_flash_remove);
-		if (rc == 0) {
-			done |= 1u << i;
-			continue;
-		}
-		rc = route_part_failed(job, i, done != 0);
-		for (unsigned int k = 0; k < i; k++)
-			if (done >> k & 1)
-				stay(s, job, k, &was);
-		return rc;
-	}
-	return 0;
-}
-
-/* ---- replace --------------------------------------------------------------------------------------------------------------- */
-
 /* Shard i as it was: `from` stays, areas that went to `by` come back, and `by` goes where it came for this. */
 static void replace_undo(
 	struct shards *s, struct route_job *job, unsigned int i, struct member_was *from, bool came)
@@ -275,31 +245,47 @@ static void replace_undo(
 	undo(s, job, i, call_flash_replace, &undo_req, req->by->name);
 }
 
-int route_flash_replace(struct shards *s, struct route_job *job)
+/* From every shard that has it, or none; by: what takes its place there, NULL: nothing. */
+static int leave_all(
+	struct shards *s, struct route_job *job, const char *name, const char *by, call_fn fn)
 {
-	const Parapet__FlashReplace *req = job->call.req->flash_replace;
-	uint32_t has = having(s, job, req->name), done = 0, came = 0;
+	uint32_t has = having(s, job, name), done = 0, came = 0;
 	struct member_was was;
 
 	if (!has)
-		return route_part_alone(s, job, 0, call_flash_replace); /* it says so */
+		return route_part_alone(s, job, 0, fn); /* it says so */
 	for (unsigned int i = 0; i < job->nparts; i++) {
 		int rc;
 
 		if (!(has >> i & 1))
 			continue; /* answered */
-		member_keep(&job->parts[i], req->name, &was);
-		came |= (uint32_t)!member(&job->parts[i], req->by->name) << i;
-		rc = route_part_run(s, job, i, call_flash_replace);
+		member_keep(&job->parts[i], name, &was);
+		if (by)
+			came |= (uint32_t)!member(&job->parts[i], by) << i;
+		rc = route_part_run(s, job, i, fn);
 		if (rc == 0) {
 			done |= 1u << i;
 			continue;
 		}
 		rc = route_part_failed(job, i, done != 0);
 		for (unsigned int k = 0; k < i; k++)
-			if (done >> k & 1)
+			if (done >> k & 1 && by)
 				replace_undo(s, job, k, &was, came >> k & 1);
+			else if (done >> k & 1)
+				stay(s, job, k, &was);
 		return rc;
 	}
 	return 0;
+}
+
+int route_flash_remove(struct shards *s, struct route_job *job)
+{
+	return leave_all(s, job, job->call.req->flash_remove->name, NULL, call_flash_remove);
+}
+
+int route_flash_replace(struct shards *s, struct route_job *job)
+{
+	const Parapet__FlashReplace *req = job->call.req->flash_replace;
+
+	return leave_all(s, job, req->name, req->by->name, call_flash_replace);
 }

@@ -491,9 +491,8 @@ int heal_poll(struct store *s);
 /* room.c */
 int room_open(struct store *s);
 void room_close(struct store *s);
-void room_poll(struct store *s);
-/* The level that was found before anybody listened, once more. */
-void room_tell(struct store *s); /* levels, and what checkpoints need kept back; now and then */
+void room_poll(struct store *s); /* levels, and what checkpoints need kept back; now and then */
+void room_tell(struct store *s); /* the level that was found before anybody listened, once more */
 /* Parks op until there may be room again; it goes on with the stage it is in. False: there is nothing to wait for. */
 bool room_wait(struct op *op);
 /* A checkpoint would make room in the log. grows: for more live data, of which there must not be too much already. */

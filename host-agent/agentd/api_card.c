@@ -117,20 +117,31 @@ static int status(struct api_request *rq, json_t **out, struct err *e)
 
 /* ---- statistics, flow rules, devices as the card sees them ---------------------------------------------------- */
 
+/* What the card of the request's node says; the answer names the node, and the VMs of its list `vms_in` (NULL: it has none). */
+static int ask_node(struct api_request *rq, Parapet__Request *req,
+	Parapet__Response__ResultCase result, const char *vms_in, json_t **out, struct err *e)
+{
+	const char *node;
+	int rc = api_node(rq, &node, e);
+
+	if (!rc)
+		rc = api_ask(rq, node, req, result, out, e);
+	if (rc)
+		return rc;
+	if (vms_in)
+		name_vms(rq, node, json_object_get(*out, vms_in));
+	json_object_set_new(*out, "node", json_string(node));
+	return 0;
+}
+
 static int stats(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__StatsGet get = PARAPET__STATS_GET__INIT;
-	const char *node;
-	int rc = api_node(rq, &node, e);
 
 	req.op_case = PARAPET__REQUEST__OP_STATS_GET;
 	req.stats_get = &get;
-	if (!rc)
-		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_STATS, out, e);
-	if (!rc)
-		json_object_set_new(*out, "node", json_string(node));
-	return rc;
+	return ask_node(rq, &req, PARAPET__RESPONSE__RESULT_STATS, NULL, out, e);
 }
 
 /* One answer of many: the reader takes differences. */
@@ -138,68 +149,40 @@ static int top(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__TopGet get = PARAPET__TOP_GET__INIT;
-	const char *node;
-	int rc = api_node(rq, &node, e);
 
 	req.op_case = PARAPET__REQUEST__OP_TOP_GET;
 	req.top_get = &get;
-	if (!rc)
-		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_TOP, out, e);
-	if (!rc)
-		json_object_set_new(*out, "node", json_string(node));
-	return rc;
+	return ask_node(rq, &req, PARAPET__RESPONSE__RESULT_TOP, NULL, out, e);
 }
 
 static int shards(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__ShardList get = PARAPET__SHARD_LIST__INIT;
-	const char *node;
-	int rc = api_node(rq, &node, e);
 
 	req.op_case = PARAPET__REQUEST__OP_SHARD_LIST;
 	req.shard_list = &get;
-	if (!rc)
-		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_SHARDS, out, e);
-	if (!rc)
-		json_object_set_new(*out, "node", json_string(node));
-	return rc;
+	return ask_node(rq, &req, PARAPET__RESPONSE__RESULT_SHARDS, NULL, out, e);
 }
 
 static int flows(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__FlowList get = PARAPET__FLOW_LIST__INIT;
-	const char *node;
-	int rc = api_node(rq, &node, e);
 
 	req.op_case = PARAPET__REQUEST__OP_FLOW_LIST;
 	req.flow_list = &get;
-	if (!rc)
-		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_FLOW_RULES, out, e);
-	if (!rc) {
-		name_vms(rq, node, json_object_get(*out, "rules"));
-		json_object_set_new(*out, "node", json_string(node));
-	}
-	return rc;
+	return ask_node(rq, &req, PARAPET__RESPONSE__RESULT_FLOW_RULES, "rules", out, e);
 }
 
 static int card_devices(struct api_request *rq, json_t **out, struct err *e)
 {
 	Parapet__Request req = PARAPET__REQUEST__INIT;
 	Parapet__DeviceList get = PARAPET__DEVICE_LIST__INIT;
-	const char *node;
-	int rc = api_node(rq, &node, e);
 
 	req.op_case = PARAPET__REQUEST__OP_DEVICE_LIST;
 	req.device_list = &get;
-	if (!rc)
-		rc = api_ask(rq, node, &req, PARAPET__RESPONSE__RESULT_DEVICES, out, e);
-	if (!rc) {
-		name_vms(rq, node, json_object_get(*out, "devices"));
-		json_object_set_new(*out, "node", json_string(node));
-	}
-	return rc;
+	return ask_node(rq, &req, PARAPET__RESPONSE__RESULT_DEVICES, "devices", out, e);
 }
 
 /* ---- beside the configuration ------------------------------------------------------------------------- */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The pass over a batch by each implementation: CRCs, copies and parity against the reference codec on whole fragments. */
-#include "dpu/ec/ec.h"
+#include "tests/unit/ec_rig.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/util.h"
 #include "dpu/core/crc32c.h"
@@ -15,43 +14,6 @@
 #define SLACK 64u /* behind each block of a destination, so that it can begin anywhere; guarded */
 #define GUARD 0xa7
 #define SLOT  (EC_BLOCK + SLACK)
-
-static uint64_t random_state;
-
-static uint64_t rnd(void)
-{
-	uint64_t z = (random_state += 0x9e3779b97f4a7c15ull);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-	return z ^ (z >> 31);
-}
-
-/* PARAPET_SEED=n repeats a run. */
-static void seed_and_say(void)
-{
-	const char *s = getenv("PARAPET_SEED");
-
-	random_state = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-	print_message("# seed %llu\n", (unsigned long long)random_state);
-}
-
-static void *aligned(size_t n)
-{
-	void *p = NULL;
-
-	assert_int_equal(posix_memalign(&p, 4096, n), 0);
-	return p;
-}
-
-static void fill(uint8_t *p, size_t n)
-{
-	for (size_t i = 0; i < n; i += 8) {
-		uint64_t v = rnd();
-
-		memcpy(p + i, &v, MIN(n - i, sizeof(v)));
-	}
-}
 
 /* ---- a batch --------------------------------------------------------------------------------------------- */
 
