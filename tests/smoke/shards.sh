@@ -103,14 +103,14 @@ in_sync
 is "$(version_on "$first")" "$(version_on "$second")" "the next push is on both"
 
 # killed under load; the next one is not told how many shards there are
-run() { # N: writes in the background, comes back
+run() { # N SECONDS: writes in the background, comes back
 	"$BIN/parapet-io" write --addr "127.0.0.1:$((tcp + $1))" --nqn "nqn.2026-01.test:web$1" --nsid 1 --seed "$1" \
-		--size 6M --bs mixed --random --depth 8 --time-limit 5 --count 12000 --reconnect 60 --verify --json >"$dir/run$1.json" 2>"$dir/run$1.err" &
+		--size 6M --bs mixed --random --depth 8 --time-limit "$2" --reconnect 60 --verify --json >"$dir/run$1.json" 2>"$dir/run$1.err" &
 	runs[$1]=$!
 	ours $!
 }
 runs=()
-for n in 1 2 3 4; do run $n; done
+for n in 1 2 3 4; do run $n 5; done
 dpu_args=''
 for _ in 1 2; do
 	sleep 1
@@ -131,22 +131,22 @@ is "$(j '[.items[].shard] | sort | join(" ")' vm show)" "0 0 1 1" "and the VMs a
 # VMs move to the other shard while they are written: one and back, one into a SIGKILL
 n=$first
 to=$((1 - $(shard_of "$n")))
-run "$n"
-sleep 1
 for shard in $to $((1 - to)); do
+	run "$n" 8
+	sleep 1
 	id=$(j '.tasks[0].id' shard move "web$n" "$shard")
 	is "$(j ".tasks[] | select(.id == $id) | .reason" task show)" move "web$n moves to shard $shard: a task"
 	p task watch "$id" >/dev/null
 	ok $? "which ends well"
 	is "$(shard_of "$n")" "$shard" "it is there"
+	wait "${runs[$n]}"
+	ok $? "web$n was written and verified meanwhile"
+	t "its connection broke and came back" test "$(jq .reconnects "$dir/run$n.json")" -ge 1
 done
 is "$(rc_of shard move "web$n" 7)" 4 "a shard that there is not is refused"
-wait "${runs[$n]}"
-ok $? "web$n was written and verified meanwhile"
-t "its connection broke and came back each time" test "$(jq .reconnects "$dir/run$n.json")" -ge 2
 from=$(shard_of "$n")
 p task limits --ceiling 1MB/s >/dev/null
-run "$n"
+run "$n" 5
 sleep 1
 p shard move "web$n" $((1 - from)) >/dev/null
 sleep 1
